@@ -1,0 +1,48 @@
+/**
+ * Runs one kind of test with Node's test runner: `unit`, `interop` or `system`.
+ *
+ * System tests mount filesystems and freeze them, so they need root and run in a mount namespace of
+ * their own: whatever a broken test leaves mounted goes with it.
+ */
+import { spawn } from 'node:child_process';
+import { globSync } from 'node:fs';
+
+const KINDS = {
+  unit: [
+    'src/**/*.test.ts',
+    'test/*.test.ts',
+    'test/contracts/*.test.ts',
+    'test/faults/*.test.ts',
+    'test/golden/*.test.ts',
+  ],
+  interop: ['test/interop/*.test.ts'],
+  system: ['test/system/*.test.ts'],
+} as const;
+
+const [kind, ...rest] = process.argv.slice(2);
+if (kind !== 'unit' && kind !== 'interop' && kind !== 'system') {
+  process.stderr.write('usage: node scripts/run-tests.ts unit|interop|system [FILE…]\n');
+  process.exit(2);
+}
+const files = rest.length > 0 ? rest : globSync([...KINDS[kind]]).sort();
+const isRoot = process.getuid?.() === 0;
+if (kind === 'system' && !isRoot) {
+  process.stdout.write(
+    'system tests are skipped: they mount and freeze filesystems, which needs root\n0 passed, 0 failed\n',
+  );
+  process.exit(0);
+}
+const test = [
+  process.execPath,
+  '--disable-warning=ExperimentalWarning',
+  '--test',
+  '--test-timeout=300000',
+  // Two at once on a small machine; system tests one by one, they share the loop devices' speed.
+  `--test-concurrency=${kind === 'unit' ? 2 : 1}`,
+  ...files,
+];
+const argv = kind === 'system' ? ['unshare', '--mount', '--propagation', 'private', ...test] : test;
+const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: 'inherit' });
+child.on('exit', (status, signal) => {
+  process.exitCode = signal === null ? (status ?? 1) : 1;
+});

@@ -1,0 +1,22 @@
+export { type Clock, systemClock } from './clock.ts';
+export { type Digest, digestBytes, digestFromBytes, digestOf, parseDigest } from './digest.ts';
+export {
+  errnoOf,
+  FAILURES,
+  type FailureCode,
+  type FailureFacts,
+  IngotError,
+  isFailure,
+} from './errors.ts';
+export { ID_PREFIXES, type Id, type IdPrefix, isId, newId } from './ids.ts';
+export { type Log, type LogFacts, silentLog } from './log.ts';
+export { noProgress, type OnProgress, type ProgressReport } from './progress.ts';
+export {
+  formatBytes,
+  formatDuration,
+  GIB,
+  KIB,
+  MIB,
+  mebibytesRoundedUp,
+  parseDuration,
+} from './sizes.ts';

@@ -1,0 +1,3 @@
+export type { ByteReader } from './byte-reader.ts';
+export { type Extent, type FileExtents, mergeExtents, totalBytes } from './extent.ts';
+export { MAX_CHUNK_BYTES, MAX_CODED_BYTES, type Segment } from './segment.ts';

@@ -1,0 +1,6 @@
+export type {
+  CaptureFacts,
+  Consistency,
+  SnapshotPass,
+  SnapshotSource,
+} from './snapshot-source.ts';

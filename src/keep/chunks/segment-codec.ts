@@ -1,0 +1,19 @@
+/**
+ * Codes one chunk as a segment and back (DESIGN.md sections 4 and 9).
+ *
+ * Every implementation passes `test/contracts/segment-codec.ts`, and promises that:
+ *
+ * - `encode` gives byte-aligned raw deflate without a final block and without a reference before
+ *   its start, never above `MAX_CODED_BYTES` for a chunk of `MAX_CHUNK_BYTES`;
+ * - `decode` succeeds only if the coded bytes yield exactly `plainBytes` bytes and are all used:
+ *   half a segment is never taken for a whole one;
+ * - several calls run at once, on other threads than the caller's.
+ */
+export interface SegmentCodec {
+  /** The engine's name and level, for people and for `ingot doctor`: `isal-2`, `zlib-1`. */
+  readonly name: string;
+  /** @param plain must not change until the promise settles */
+  encode(plain: Uint8Array): Promise<Buffer>;
+  /** @throws IngotError `segment-malformed` */
+  decode(coded: Uint8Array, plainBytes: number): Promise<Buffer>;
+}

@@ -1,0 +1,8 @@
+export type { SegmentCodec } from './chunks/segment-codec.ts';
+export type {
+  IngestSession,
+  IngestSummary,
+  IngestTarget,
+  ManifestEntry,
+} from './ingest/ingest-session.ts';
+export type { Image, ImageDescription, ImageKind, ImageStatus } from './library/image.ts';

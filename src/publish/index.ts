@@ -1,0 +1,1 @@
+export type { PublishedFile } from './published-file.ts';

@@ -1,0 +1,43 @@
+import { CommanderError } from '@commander-js/extra-typings';
+import type { CliContext } from './context.ts';
+import { buildProgram } from './program.ts';
+import { EXIT_CANCELLED, EXIT_USAGE, endingOf } from './support/failure-exit.ts';
+import { progressDisplay } from './support/progress-bar.ts';
+
+/** A reader that goes away (`ingot … | head`) ends the command quietly. */
+function endQuietlyOnClosedPipe(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error;
+    });
+  }
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  const cancel = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.once(signal, () => cancel.abort(new Error(`got ${signal}`)));
+  }
+  endQuietlyOnClosedPipe();
+  const context: CliContext = {
+    stdout: process.stdout,
+    stderr: process.stderr,
+    stdin: process.stdin,
+    env: process.env,
+    signal: cancel.signal,
+    progress: (label) =>
+      progressDisplay(label, process.stderr, { quiet: argv.includes('--quiet') }),
+  };
+  try {
+    await buildProgram(context).parseAsync(argv, { from: 'user' });
+    return cancel.signal.aborted ? EXIT_CANCELLED : 0;
+  } catch (thrown) {
+    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : EXIT_USAGE;
+    const ending = endingOf(thrown, cancel.signal.aborted);
+    process.stderr.write(`ingot: ${ending.text}\n`);
+    if (argv.includes('--json')) process.stderr.write(`${JSON.stringify(ending.json)}\n`);
+    return ending.exitStatus;
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2));

@@ -1,0 +1,23 @@
+import { Command } from '@commander-js/extra-typings';
+import { registerVersion } from './commands/version.ts';
+import type { CliContext } from './context.ts';
+
+/** Adds one command (or a family of them) to the program. One file each under `commands/`. */
+type Register = (program: Command, context: CliContext) => void;
+
+const COMMANDS: readonly Register[] = [registerVersion];
+
+/** Builds the command line of `ingot`. */
+export function buildProgram(context: CliContext): Command {
+  const program = new Command('ingot')
+    .description('Turns a running machine into an image, and the image into many machines.')
+    .showHelpAfterError('(ingot --help shows what there is)')
+    .showSuggestionAfterError()
+    .configureOutput({
+      writeOut: (text) => context.stdout.write(text),
+      writeErr: (text) => context.stderr.write(text),
+    })
+    .exitOverride();
+  for (const register of COMMANDS) register(program, context);
+  return program;
+}

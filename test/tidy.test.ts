@@ -1,0 +1,141 @@
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  existsSync,
+  globSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { FAILURES } from '../src/base/index.ts';
+
+const root = join(import.meta.dirname, '..');
+const flow: string[] = JSON.parse(readFileSync(join(root, 'flow.json'), 'utf8'));
+const folders = readdirSync(join(root, 'src'), { withFileTypes: true })
+  .filter((entry) => entry.isDirectory() && entry.name !== 'web')
+  .map((entry) => entry.name);
+
+interface CruiseSummary {
+  readonly summary: {
+    readonly error: number;
+    readonly totalCruised: number;
+    readonly violations: readonly { readonly rule: { readonly name: string } }[];
+  };
+}
+
+function cruise(...folders: string[]): CruiseSummary {
+  const run = spawnSync(
+    process.execPath,
+    [
+      join(root, 'node_modules/dependency-cruiser/bin/dependency-cruise.mjs'),
+      '--config',
+      '.dependency-cruiser.cjs',
+      '--output-type',
+      'json',
+      ...folders,
+    ],
+    { cwd: root, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 },
+  );
+  return JSON.parse(run.stdout);
+}
+
+describe('the house', () => {
+  test('every folder of src is in flow.json and sorts in that order', () => {
+    for (const folder of folders) assert.ok(flow.includes(folder), `${folder} is not in flow.json`);
+    const inFlow = flow.filter((folder) => folders.includes(folder));
+    assert.deepEqual(folders.toSorted(), inFlow.toSorted());
+    assert.deepEqual(inFlow, inFlow.toSorted(), 'ls src prints the flow');
+  });
+
+  test('every folder of src says what it owns, what it may import and what it never does', () => {
+    for (const folder of folders) {
+      const text = readFileSync(join(root, 'src', folder, 'README.md'), 'utf8');
+      const headings = [...text.matchAll(/^## (.+)$/gm)].map((match) => match[1]);
+      assert.deepEqual(headings, ['Owns', 'May import', 'Never'], folder);
+    }
+  });
+
+  test('the import guard sees every module and finds nothing', () => {
+    const { summary } = cruise('src');
+    const modules = globSync('src/**/*.ts', { cwd: root }).length;
+    assert.ok(
+      summary.totalCruised >= modules,
+      `the guard cruised ${summary.totalCruised} of ${modules} modules`,
+    );
+    assert.equal(summary.error, 0);
+  });
+
+  test('the import guard fires on a planted import that runs against the flow', () => {
+    // Type-only imports count too: they are how a layer starts to know the next one.
+    const planted = join(root, 'src/base/planted-by-a-test.ts');
+    writeFileSync(planted, "export type { Segment } from '../bytes/index.ts';\n");
+    try {
+      const names = cruise('src').summary.violations.map((violation) => violation.rule.name);
+      assert.ok(names.includes('base-looks-up-only'), names.join());
+    } finally {
+      rmSync(planted);
+    }
+  });
+
+  test('every failure has a heading in docs/reference/errors.md, and back', () => {
+    const text = readFileSync(join(root, 'docs/reference/errors.md'), 'utf8');
+    const headings = [...text.matchAll(/^### `([a-z-]+)`$/gm)].map((match) => match[1] ?? '');
+    assert.deepEqual(headings.toSorted(), Object.keys(FAILURES).toSorted());
+  });
+
+  test('no two failures share an exit status, and all lie between 20 and 99', () => {
+    const statuses = Object.values(FAILURES).map((failure) => failure.exit);
+    assert.equal(new Set(statuses).size, statuses.length);
+    for (const status of statuses) assert.ok(status >= 20 && status <= 99, String(status));
+  });
+
+  test('relative links in the documentation lead somewhere', () => {
+    const pages = globSync(['*.md', 'docs/**/*.md', 'src/**/*.md'], { cwd: root });
+    for (const page of pages) {
+      const text = readFileSync(join(root, page), 'utf8').replaceAll(/```[\s\S]*?```/g, '');
+      for (const match of text.matchAll(/\]\((?!https?:|#|mailto:)([^)#\s]+)/g)) {
+        const target = join(root, page, '..', match[1] ?? '');
+        assert.ok(existsSync(target), `${page} links to ${match[1]}`);
+      }
+    }
+  });
+
+  test('no TODO stands in the source', () => {
+    for (const file of globSync('{src,test,scripts,bench}/**/*.ts', { cwd: root })) {
+      if (file.endsWith('tidy.test.ts')) continue;
+      assert.doesNotMatch(readFileSync(join(root, file), 'utf8'), /\b(TODO|FIXME|XXX)\b/, file);
+    }
+  });
+
+  test('shell entry points pass shellcheck where it is installed', (t) => {
+    if (spawnSync('shellcheck', ['--version']).status !== 0) {
+      t.skip('shellcheck is not installed');
+      return;
+    }
+    execFileSync(
+      'shellcheck',
+      ['-x', '-e', 'SC1091', 'bin/ingot', 'scripts/test', 'scripts/find-node.sh', '.ci/run'],
+      { cwd: root, stdio: 'pipe' },
+    );
+  });
+});
+
+describe('the entry point', () => {
+  test('ingot runs from any folder, also through a link', () => {
+    const folder = mkdtempSync('/tmp/ingot-link-');
+    try {
+      execFileSync('ln', ['-s', join(root, 'bin/ingot'), join(folder, 'ingot')]);
+      const text = execFileSync(join(folder, 'ingot'), ['--version'], {
+        cwd: '/',
+        encoding: 'utf8',
+      });
+      assert.match(text, /^\d+\.\d+\.\d+\n$/);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
