@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Sourced by the entry points. Sets ROOT, and puts Node 24 first in PATH: the one that this
 # checkout installed, after installing it where it is missing.
 #

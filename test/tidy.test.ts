@@ -118,7 +118,16 @@ describe('the house', () => {
     }
     execFileSync(
       'shellcheck',
-      ['-x', '-e', 'SC1091', 'bin/ingot', 'scripts/test', 'scripts/find-node.sh', '.ci/run'],
+      [
+        '-x',
+        '-e',
+        'SC1091',
+        'bin/ingot',
+        'scripts/test',
+        'scripts/find-node.sh',
+        '.ci/run',
+        '.githooks/pre-commit',
+      ],
       { cwd: root, stdio: 'pipe' },
     );
   });
