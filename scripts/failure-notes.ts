@@ -67,6 +67,8 @@ export const FAILURE_NOTES: Readonly<Record<FailureCode, string>> = {
     'No profile tells which daemon to use. Start `ingot serve` on this machine, or run `ingot login`.',
   'settings-invalid': 'A setting has a value that it cannot have; the message names it.',
   'content-changed': 'The file is not the one that the download began with; start again.',
+  'too-many-requests':
+    'Too many wrong secrets, or too many uploads at once. Wait a minute and try again.',
   'ssh-failed': 'ssh could not log in or lost the connection; its own words are in the message.',
   'remote-refused': 'The device lacks a tool or a right that the capture needs.',
   'frame-malformed': 'The stream from the device is damaged or ends early.',

@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { FAILURES } from '../src/base/index.ts';
 import { FAILURE_NOTES } from './failure-notes.ts';
+import { openapiPage } from './openapi-page.ts';
 
 const root = join(import.meta.dirname, '..');
 
@@ -31,7 +32,10 @@ function errorsPage(): string {
   return parts.join('\n');
 }
 
-const pages: Readonly<Record<string, string>> = { 'docs/reference/errors.md': errorsPage() };
+const pages: Readonly<Record<string, string>> = {
+  'docs/reference/errors.md': errorsPage(),
+  'docs/reference/openapi.json': await openapiPage(),
+};
 
 for (const [name, text] of Object.entries(pages)) {
   const path = join(root, name);

@@ -29,3 +29,13 @@ export const systemClock: Clock = {
       signal?.addEventListener('abort', onAbort, { once: true });
     }),
 };
+
+/** Formats wall time as ISO 8601 in UTC with whole seconds: `2010-12-19T12:57:37Z`. */
+export function isoTime(ms: number): string {
+  return new Date(ms).toISOString().replace(/\.\d{3}Z$/, 'Z');
+}
+
+/** Reads ISO 8601 back. @returns ms since 1970, or NaN when it is none */
+export function parseIsoTime(text: string): number {
+  return Date.parse(text);
+}

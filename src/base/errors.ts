@@ -73,6 +73,7 @@ export const FAILURES = {
   'profile-missing': { http: 401, exit: 77, retry: 'after-fix' },
   'settings-invalid': { http: 500, exit: 78, retry: 'after-fix' },
   'content-changed': { http: 412, exit: 79, retry: 'later' },
+  'too-many-requests': { http: 429, exit: 90, retry: 'later' },
   // ssh: 80 to 89.
   'ssh-failed': { http: 502, exit: 80, retry: 'later' },
   'remote-refused': { http: 502, exit: 81, retry: 'after-fix' },

@@ -1,4 +1,4 @@
-export { type Clock, systemClock } from './clock.ts';
+export { type Clock, isoTime, parseIsoTime, systemClock } from './clock.ts';
 export { type Digest, digestBytes, digestFromBytes, digestOf, parseDigest } from './digest.ts';
 export {
   errnoOf,

@@ -1,0 +1,18 @@
+export type {
+  Caller,
+  ImageChange,
+  ImageForm,
+  ImagePage,
+  NativeBackend,
+  NativeClients,
+  NativeImages,
+} from './native/backend.ts';
+export { failureSchema, type WireFailure } from './native/failure-answer.ts';
+export { imageChangeSchema, imagePageSchema } from './native/image-routes.ts';
+export { imageFromWire, imageSchema, type WireImage } from './native/image-wire.ts';
+export { BYTES_MEDIA_TYPE, decodeBitmap, MAX_HAVE } from './native/ingest-routes.ts';
+export { descriptionToWire } from './native/ingest-wire.ts';
+export { encodeManifest, MANIFEST_MEDIA_TYPE } from './native/manifest-stream.ts';
+export { NATIVE_PREFIX, nativeApi } from './native/plugin.ts';
+export type { NativeMetrics } from './native/routes.ts';
+export { encodeSegments, SEGMENTS_MEDIA_TYPE } from './native/segment-frames.ts';

@@ -1,0 +1,156 @@
+import { z } from 'zod';
+import { type Id, isId } from '../../base/index.ts';
+import type { ImageForm } from './backend.ts';
+import { imageSchema, imageToWire } from './image-wire.ts';
+import { imageArch, imageDescription, imageName } from './ingest-wire.ts';
+import { FAILURE_ANSWERS, imageParams, type NativeServer, type RouteContext } from './routes.ts';
+import { sendFile } from './send-file.ts';
+
+const DEFAULT_PAGE = 1000;
+const MAX_PAGE = 1000;
+
+const pageQuery = z.object({
+  after: z
+    .custom<Id<'img'>>((text) => typeof text === 'string' && isId('img', text), 'is no image id')
+    .optional(),
+  limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(DEFAULT_PAGE),
+});
+
+/** One page of images. */
+export const imagePageSchema = z
+  .object({
+    images: z.array(imageSchema),
+    next: z.string().nullable().describe('Ask the next page with `after` set to it.'),
+  })
+  .meta({ id: 'ImagePage' });
+
+/** What an owner may change of an image. */
+export const imageChangeSchema = z
+  .strictObject({
+    name: imageName.optional(),
+    description: imageDescription.optional(),
+    arch: imageArch.optional(),
+    public: z.boolean().optional(),
+    deprecated: z.boolean().optional(),
+    compatibility_mode: z.boolean().optional(),
+  })
+  .meta({ id: 'ImageChange' });
+
+const answers = { 200: imageSchema, ...FAILURE_ANSWERS };
+
+/** Lists, shows, changes and destroys images. */
+export function imageRoutes(server: NativeServer, context: RouteContext): void {
+  const { backend, access } = context;
+  const { images } = backend;
+  server.get(
+    '/images',
+    {
+      schema: {
+        summary: 'Lists images that the caller may see, in the order of their ids',
+        tags: ['images'],
+        querystring: pageQuery,
+        response: { 200: imagePageSchema, ...FAILURE_ANSWERS },
+      },
+    },
+    async (request) => {
+      const { after, limit } = request.query;
+      const page = await images.list(access.caller(request), { after, limit });
+      return { images: page.images.map(imageToWire), next: page.next ?? null };
+    },
+  );
+  server.get(
+    '/images/:id',
+    {
+      schema: {
+        summary: 'Shows an image',
+        tags: ['images'],
+        params: imageParams,
+        response: answers,
+      },
+    },
+    async (request) => imageToWire(await images.show(access.caller(request), request.params.id)),
+  );
+  server.patch(
+    '/images/:id',
+    {
+      schema: {
+        summary: 'Changes what is said of an image',
+        tags: ['images'],
+        params: imageParams,
+        body: imageChangeSchema,
+        response: answers,
+      },
+    },
+    async (request) => {
+      const { name, description, arch, ...change } = request.body;
+      const image = await images.update(access.caller(request), request.params.id, {
+        name,
+        description,
+        arch,
+        isPublic: change.public,
+        isDeprecated: change.deprecated,
+        compatibilityMode: change.compatibility_mode,
+      });
+      return imageToWire(image);
+    },
+  );
+  server.delete(
+    '/images/:id',
+    {
+      schema: {
+        summary: 'Destroys an image',
+        tags: ['images'],
+        params: imageParams,
+        response: answers,
+      },
+    },
+    async (request) => imageToWire(await images.destroy(access.caller(request), request.params.id)),
+  );
+  for (const [verb, isLocked] of [
+    ['lock', true],
+    ['unlock', false],
+  ] as const) {
+    server.post(
+      `/images/:id/${verb}`,
+      {
+        schema: {
+          summary: isLocked ? 'Protects an image from being destroyed' : 'Ends the protection',
+          tags: ['images'],
+          params: imageParams,
+          response: answers,
+        },
+      },
+      async (request) => {
+        const { id } = request.params;
+        return imageToWire(await images.setLocked(access.caller(request), id, isLocked));
+      },
+    );
+  }
+}
+
+/** Gives images out as files. */
+export function downloadRoutes(server: NativeServer, context: RouteContext): void {
+  const { backend, access, clock, log, metrics } = context;
+  const forms: readonly { readonly form: ImageForm; readonly mediaType: string }[] = [
+    { form: 'raw', mediaType: 'application/octet-stream' },
+    { form: 'gzip', mediaType: 'application/gzip' },
+  ];
+  for (const { form, mediaType } of forms) {
+    server.route({
+      method: ['GET', 'HEAD'],
+      url: `/images/:id/${form}`,
+      exposeHeadRoute: false,
+      schema: {
+        summary: `Downloads an image as ${form === 'raw' ? 'a raw disk' : 'one gzip member'}; Range, If-Range, ETag`,
+        tags: ['images'],
+        params: imageParams,
+        produces: [mediaType],
+      },
+      handler: async (request, reply) => {
+        const file = await backend.openFile(access.caller(request), request.params.id, form);
+        const countBytes = (bytes: number): void => metrics.sentBytes(bytes);
+        await sendFile(request, reply, file, { clock, log, countBytes });
+      },
+    });
+  }
+}

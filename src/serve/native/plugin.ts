@@ -1,0 +1,157 @@
+import swagger from '@fastify/swagger';
+import type { FastifyPluginAsync } from 'fastify';
+import {
+  createJsonSchemaTransform,
+  jsonSchemaTransformObject,
+  serializerCompiler,
+  validatorCompiler,
+  type ZodTypeProvider,
+} from 'fastify-type-provider-zod';
+import type { Clock, Log } from '../../base/index.ts';
+import { Access } from './access.ts';
+import type { NativeBackend } from './backend.ts';
+import { failureAnswer, nothingHere } from './failure-answer.ts';
+import { downloadRoutes, imageRoutes } from './image-routes.ts';
+import { IngestRegistry } from './ingest-registry.ts';
+import { BYTES_MEDIA_TYPE, ingestRoutes } from './ingest-routes.ts';
+import { MANIFEST_MEDIA_TYPE } from './manifest-stream.ts';
+import type { NativeMetrics, RouteContext } from './routes.ts';
+import { SEGMENTS_MEDIA_TYPE } from './segment-frames.ts';
+import { tokenRoutes } from './token-routes.ts';
+import { TokenIssuer } from './tokens.ts';
+
+/** Where the native API lies. */
+export const NATIVE_PREFIX = '/api/ingot/v1';
+
+/** What the native API needs. */
+export interface NativeOptions {
+  readonly backend: NativeBackend;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: NativeMetrics;
+  /** Signs tokens: at least 32 random bytes that stay on this machine. */
+  readonly tokenSecret: Uint8Array;
+  /** Version of the program, for the schema. */
+  readonly version: string;
+  /** Base of absolute URLs, for the schema. */
+  readonly publicUrl: string | undefined;
+}
+
+/**
+ * The native API as one encapsulated plugin: its own body parsers, error form and access hook touch
+ * no other protocol on the same port.
+ *
+ * @see docs/api.md, docs/formats/native-wire.md
+ */
+export const nativeApi: FastifyPluginAsync<NativeOptions> = async (outer, options) => {
+  const server = outer.withTypeProvider<ZodTypeProvider>();
+  const { backend, clock, log, metrics } = options;
+  const access = new Access(backend, new TokenIssuer(options.tokenSecret, clock), clock);
+  const registry = new IngestRegistry(clock, log);
+  const context: RouteContext = { backend, access, clock, log, metrics };
+
+  server.setValidatorCompiler(validatorCompiler);
+  server.setSerializerCompiler(serializerCompiler);
+  acceptBodies(outer);
+  outer.setErrorHandler((thrown, request, reply) => {
+    const answer = failureAnswer(thrown);
+    if (answer.isBug) {
+      const text = thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown);
+      log.error('a request ended in a bug', { requestId: request.id, stack: text });
+    }
+    if (answer.status === 401) reply.header('www-authenticate', 'Bearer realm="ingot"');
+    const wait = answer.body.error.facts['retryAfterSeconds'];
+    if (wait !== undefined) reply.header('retry-after', wait);
+    const size = answer.body.error.facts['sizeBytes'];
+    if (answer.status === 416 && size !== undefined)
+      reply.header('content-range', `bytes */${size}`);
+    void reply
+      .code(answer.status)
+      .serializer(JSON.stringify)
+      .type('application/json')
+      .send(answer.body);
+  });
+  outer.setNotFoundHandler((request, reply) => {
+    const answer = nothingHere(request.method, new URL(request.url, 'http://localhost').pathname);
+    void reply.code(answer.status).send(answer.body);
+  });
+  // Uploads end before connections are waited for, so that a stop leaves nothing half-made.
+  outer.addHook('preClose', () => registry[Symbol.asyncDispose]());
+
+  await describe(outer, options);
+  tokenRoutes(server, context);
+  await server.register(async (closed) => {
+    closed.addHook('onRequest', (request) => access.admit(request));
+    const routes = closed.withTypeProvider<ZodTypeProvider>();
+    imageRoutes(routes, context);
+    downloadRoutes(routes, context);
+    ingestRoutes(routes, context, registry);
+  });
+  outer.get('/openapi.json', { schema: { hide: true } }, () => outer.swagger());
+};
+
+/** JSON may be empty; binary bodies stay streams, so limits are counted where they are read. */
+function acceptBodies(server: Parameters<FastifyPluginAsync>[0]): void {
+  server.removeAllContentTypeParsers();
+  server.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) => {
+    if (body.length === 0) {
+      done(null, undefined);
+      return;
+    }
+    try {
+      done(null, JSON.parse(body.toString()));
+    } catch {
+      const refused: Error & { statusCode?: number } = new Error('the body is no JSON');
+      refused.statusCode = 400;
+      done(refused, undefined);
+    }
+  });
+  server.addContentTypeParser(
+    'application/x-www-form-urlencoded',
+    { parseAs: 'string', bodyLimit: 8192 },
+    (_request, body, done) => {
+      done(null, Object.fromEntries(new URLSearchParams(body.toString())));
+    },
+  );
+  server.addContentTypeParser(
+    [BYTES_MEDIA_TYPE, SEGMENTS_MEDIA_TYPE, MANIFEST_MEDIA_TYPE],
+    (_request, payload, done) => done(null, payload),
+  );
+}
+
+const BINARY = { type: 'string', format: 'binary' } as const;
+
+/** OpenAPI 3.1 of everything in this plugin, made from the schemas that check the requests. */
+async function describe(
+  server: Parameters<FastifyPluginAsync>[0],
+  { version, publicUrl }: NativeOptions,
+): Promise<void> {
+  const transform = createJsonSchemaTransform({});
+  await server.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'Ingot native API',
+        description:
+          'Images in and out of the library. Failures are those of docs/reference/errors.md.',
+        version,
+      },
+      servers: [{ url: publicUrl ?? '/' }],
+      components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
+      security: [{ token: [] }],
+    },
+    transform: (input) => {
+      const made = transform(input);
+      const schema: Record<string, unknown> = { ...made.schema };
+      if (input.schema.consumes !== undefined) schema['body'] = BINARY;
+      if (input.schema.produces !== undefined) {
+        const [type = ''] = input.schema.produces;
+        schema['response'] = {
+          200: { description: 'The bytes.', content: { [type]: { schema: BINARY } } },
+        };
+      }
+      return { ...made, schema };
+    },
+    transformObject: jsonSchemaTransformObject,
+  });
+}

@@ -1,0 +1,122 @@
+import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { type Clock, IngotError, type Log } from '../../base/index.ts';
+import type { PublishedFile } from '../../publish/index.ts';
+import { type ByteRange, ifRangeHolds, namesEtag, readRange } from './http-range.ts';
+import { STALL_MS, stallGuard } from './stall-guard.ts';
+
+interface SendContext {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Counts what went out, for the metrics. */
+  readonly countBytes: (bytes: number) => void;
+}
+
+/**
+ * Answers a GET or HEAD with a file of an image: whole, a part, or "not changed".
+ *
+ * The file's large buffers go to the socket as they are; the next is read while one is under way. A
+ * failure after the first byte cuts the connection, so that a short answer is never taken for a
+ * whole one. The file is disposed here.
+ *
+ * @throws IngotError `range-not-satisfiable`, `content-changed`, before anything was sent
+ * @see https://www.rfc-editor.org/rfc/rfc9110#section-13.2.2
+ */
+export async function sendFile(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  opened: PublishedFile,
+  context: SendContext,
+): Promise<void> {
+  await using file = opened;
+  const answer = chooseAnswer(request, file);
+  const response = reply.raw;
+  const headers = fileHeaders(file);
+  if (answer.kind === 'not-modified') {
+    reply.hijack();
+    response.writeHead(304, { ETag: headers['ETag'], 'Cache-Control': headers['Cache-Control'] });
+    response.end();
+    return;
+  }
+  const range = answer.range ?? { startByte: 0, endByte: file.sizeBytes };
+  if (answer.range !== undefined) {
+    headers['Content-Range'] = `bytes ${range.startByte}-${range.endByte - 1}/${file.sizeBytes}`;
+  }
+  headers['Content-Length'] = range.endByte - range.startByte;
+  reply.hijack();
+  response.writeHead(answer.range === undefined ? 200 : 206, headers);
+  if (request.method === 'HEAD') {
+    response.end();
+    return;
+  }
+  await streamRange(response, file, range, context);
+}
+
+type Answer =
+  | { readonly kind: 'not-modified' }
+  | { readonly kind: 'send'; readonly range?: ByteRange };
+
+function chooseAnswer(request: FastifyRequest, file: PublishedFile): Answer {
+  const { headers } = request;
+  const ifMatch = headers['if-match'];
+  if (ifMatch !== undefined && !namesEtag(ifMatch, file.etag)) {
+    throw new IngotError('content-changed', `${file.name} is not what it was`, { etag: file.etag });
+  }
+  const ifNoneMatch = headers['if-none-match'];
+  if (ifNoneMatch !== undefined && namesEtag(ifNoneMatch, file.etag))
+    return { kind: 'not-modified' };
+  const ifRange = headers['if-range'];
+  const wanted = ifRangeHolds(typeof ifRange === 'string' ? ifRange : undefined, file.etag)
+    ? readRange(headers.range, file.sizeBytes)
+    : { kind: 'whole' as const };
+  if (wanted.kind === 'unsatisfiable') {
+    throw new IngotError('range-not-satisfiable', `${file.name} has ${file.sizeBytes} bytes`, {
+      sizeBytes: file.sizeBytes,
+    });
+  }
+  return wanted.kind === 'part' ? { kind: 'send', range: wanted.range } : { kind: 'send' };
+}
+
+function fileHeaders(file: PublishedFile): Record<string, string | number> {
+  const headers: Record<string, string | number> = {
+    'Content-Type': file.mediaType,
+    'Accept-Ranges': 'bytes',
+    ETag: `"${file.etag}"`,
+    // Anything in between must neither compress nor keep it: the bytes are the file.
+    'Cache-Control': 'private, no-transform',
+    'Content-Disposition': `attachment; filename="${file.name}"`,
+  };
+  if (file.sha256 !== undefined) {
+    headers['Repr-Digest'] = `sha-256=:${Buffer.from(file.sha256, 'hex').toString('base64')}:`;
+  }
+  return headers;
+}
+
+async function streamRange(
+  response: ServerResponse,
+  file: PublishedFile,
+  range: ByteRange,
+  { clock, log, countBytes }: SendContext,
+): Promise<void> {
+  const gone = new AbortController();
+  response.once('close', () => gone.abort(new Error('the receiver went away')));
+  using stall = stallGuard(clock, () => {
+    response.destroy(new Error(`the receiver took nothing for ${STALL_MS} ms`));
+  });
+  try {
+    for await (const bytes of file.read(range.startByte, range.endByte, gone.signal)) {
+      if (gone.signal.aborted) return;
+      countBytes(bytes.byteLength);
+      if (response.write(bytes)) continue;
+      stall.start();
+      await once(response, 'drain', { signal: gone.signal });
+      stall.stop();
+    }
+    response.end();
+  } catch (thrown) {
+    response.destroy();
+    if (gone.signal.aborted) return;
+    log.error('a download broke off', { file: file.name, reason: String(thrown) });
+  }
+}

@@ -1,0 +1,176 @@
+import { hash } from 'node:crypto';
+import { crc32, gzipSync, inflateRawSync } from 'node:zlib';
+import { type Digest, digestOf, type Id, IngotError, newId } from '../../src/base/index.ts';
+import type { Segment } from '../../src/bytes/index.ts';
+import type {
+  Image,
+  ImageDescription,
+  IngestSession,
+  IngestSummary,
+  ManifestEntry,
+} from '../../src/keep/index.ts';
+import type { PublishedFile } from '../../src/publish/index.ts';
+import type { Caller, ImageForm, NativeBackend } from '../../src/serve/index.ts';
+
+/** An image library in memory, small and without care for speed, behind the native API's port. */
+export class MemoryBackend implements NativeBackend {
+  readonly caller: Caller = { clientId: 'cli-aaaaa', accountId: 'acc-aaaaa' };
+  readonly secret = 'a secret of a test';
+  readonly stored = new Map<Id<'img'>, { image: Image; plain: Buffer }>();
+  readonly chunks = new Map<Digest, Buffer>();
+  /** Sessions that have neither been committed nor given up. */
+  readonly open = new Set<IngestSession>();
+
+  readonly clients: NativeBackend['clients'] = {
+    authenticate: async (id, secret) =>
+      id === this.caller.clientId && secret === this.secret ? this.caller : undefined,
+    isKnown: async () => true,
+  };
+
+  readonly images: NativeBackend['images'] = {
+    list: async (_caller, { after, limit }) => {
+      const images = [...this.stored.values()]
+        .map(({ image }) => image)
+        .filter((image) => after === undefined || image.id > after)
+        .sort((a, b) => (a.id < b.id ? -1 : 1));
+      const page = images.slice(0, limit);
+      return { images: page, next: images.length > limit ? page.at(-1)?.id : undefined };
+    },
+    show: async (_caller, id) => this.#find(id).image,
+    update: async (_caller, id, change) => {
+      const given = Object.fromEntries(Object.entries(change).filter(([, v]) => v !== undefined));
+      return this.#change(id, given);
+    },
+    setLocked: async (_caller, id, isLocked) => this.#change(id, { isLocked }),
+    destroy: async (_caller, id) => {
+      const { image } = this.#find(id);
+      if (image.isLocked) throw new IngotError('image-in-use', `${id} is locked`);
+      this.stored.delete(id);
+      return { ...image, status: 'deleted' };
+    },
+  };
+
+  ingestTarget(): { begin(description: ImageDescription): Promise<IngestSession> } {
+    return { begin: async (description) => this.#begin(description) };
+  }
+
+  async openFile(_caller: Caller, id: Id<'img'>, form: ImageForm): Promise<PublishedFile> {
+    const { plain } = this.#find(id);
+    const bytes = form === 'raw' ? plain : gzipSync(plain);
+    return memoryFile(form === 'raw' ? `${id}.raw` : `${id}.gz`, bytes);
+  }
+
+  /** Puts an image in without an ingest. */
+  add(plain: Buffer, facts: Partial<Image> = {}): Image {
+    const image: Image = { ...imageOf(this.caller.accountId, plain), ...facts };
+    this.stored.set(image.id, { image, plain });
+    return image;
+  }
+
+  #find(id: Id<'img'>): { image: Image; plain: Buffer } {
+    const found = this.stored.get(id);
+    if (found === undefined) throw new IngotError('image-not-found', `no image is ${id}`);
+    return found;
+  }
+
+  #change(id: Id<'img'>, change: Partial<Image>): Image {
+    const { image, plain } = this.#find(id);
+    const changed = { ...image, ...change };
+    this.stored.set(id, { image: changed, plain });
+    return changed;
+  }
+
+  #begin(description: ImageDescription): IngestSession {
+    const session: IngestSession = {
+      have: async (digests) => digests.map((digest) => this.chunks.has(digest)),
+      put: async (segments) => {
+        for (const segment of segments) this.#put(segment);
+      },
+      commit: async (entries, summary) => this.#commit(session, description, entries, summary),
+      abort: async () => {
+        this.open.delete(session);
+      },
+    };
+    this.open.add(session);
+    return session;
+  }
+
+  #put(segment: Segment): void {
+    const plain = inflateRawSync(Buffer.concat([segment.coded, Buffer.from([3, 0])]));
+    const isRight = digestOf(plain) === segment.digest && crc32(plain) === segment.plainCrc32;
+    if (!isRight) throw new IngotError('segment-malformed', 'the segment is not what it says');
+    this.chunks.set(segment.digest, plain);
+  }
+
+  async #commit(
+    session: IngestSession,
+    description: ImageDescription,
+    entries: AsyncIterable<readonly ManifestEntry[]>,
+    summary: IngestSummary,
+  ): Promise<Image> {
+    const parts: Buffer[] = [];
+    for await (const batch of entries) {
+      for (const entry of batch) {
+        const part =
+          entry.kind === 'hole' ? Buffer.alloc(entry.lengthBytes) : this.chunks.get(entry.digest);
+        if (part === undefined) throw new IngotError('chunk-missing', 'a chunk never came');
+        parts.push(part);
+      }
+    }
+    const plain = Buffer.concat(parts);
+    if (plain.byteLength !== summary.sizeBytes) {
+      throw new IngotError(
+        'manifest-invalid',
+        `${plain.byteLength} bytes, not ${summary.sizeBytes}`,
+      );
+    }
+    this.open.delete(session);
+    return this.add(plain, { ...description, capture: summary.capture });
+  }
+}
+
+function imageOf(ownerId: Id<'acc'>, plain: Buffer): Image {
+  return {
+    id: newId('img'),
+    ownerId,
+    name: 'an image',
+    description: '',
+    kind: 'upload',
+    arch: 'x86_64',
+    ancestorId: undefined,
+    compatibilityMode: false,
+    status: 'available',
+    isPublic: false,
+    isOfficial: false,
+    isLocked: false,
+    createdAt: Date.UTC(2010, 11, 19, 12, 57, 37),
+    virtualSizeBytes: plain.byteLength,
+    gzipSizeBytes: gzipSync(plain).byteLength,
+    addedBytes: 0,
+    plainDigest: digestOf(plain),
+    capture: {
+      consistency: 'none',
+      freezeMs: 0,
+      filesystem: undefined,
+      source: 'a test',
+      freeSpace: 'keep',
+    },
+  };
+}
+
+/** A file of an image in memory, given out in pieces of 64 KiB. */
+function memoryFile(name: string, bytes: Buffer): PublishedFile {
+  return {
+    name,
+    mediaType: name.endsWith('.gz') ? 'application/gzip' : 'application/octet-stream',
+    sizeBytes: bytes.byteLength,
+    etag: hash('sha256', bytes).slice(0, 32),
+    sha256: hash('sha256', bytes),
+    async *read(startByte, endByte) {
+      for (let at = startByte; at < endByte; at += 65_536) {
+        yield bytes.subarray(at, Math.min(at + 65_536, endByte));
+      }
+    },
+    [Symbol.asyncDispose]: async () => undefined,
+  };
+}
