@@ -24,6 +24,7 @@ const PACKAGES = [
   'pigz',
   'procps',
   'python3',
+  'qemu-system-x86',
   'qemu-utils',
   'ruby',
   'shellcheck',

@@ -1,6 +1,7 @@
 /**
- * Runs one kind of test with Node's test runner: `unit`, `interop` or `system`.
+ * Runs one kind of test with Node's test runner: `unit`, `interop`, `system` or `guest`.
  *
+ * Guest tests boot Debian's full kernel in QEMU, for what the machine's own kernel may lack.
  * System tests mount filesystems and freeze them, so they need root and run in a mount namespace of
  * their own: whatever a broken test leaves mounted goes with it.
  */
@@ -17,11 +18,12 @@ const KINDS = {
   ],
   interop: ['test/interop/*.test.ts'],
   system: ['test/system/*.test.ts'],
+  guest: ['test/guest/*.test.ts'],
 } as const;
 
 const [kind, ...rest] = process.argv.slice(2);
-if (kind !== 'unit' && kind !== 'interop' && kind !== 'system') {
-  process.stderr.write('usage: node scripts/run-tests.ts unit|interop|system [FILE…]\n');
+if (kind !== 'unit' && kind !== 'interop' && kind !== 'system' && kind !== 'guest') {
+  process.stderr.write('usage: node scripts/run-tests.ts unit|interop|system|guest [FILE…]\n');
   process.exit(2);
 }
 const files = rest.length > 0 ? rest : globSync([...KINDS[kind]]).sort();
