@@ -47,6 +47,7 @@ export const FAILURE_NOTES: Readonly<Record<FailureCode, string>> = {
     'Filesystem structures contradict themselves where this command needs them.',
   'tool-missing':
     'A program that this command needs is not installed; `ingot doctor` names its package.',
+  'target-unwritable': 'The target refused to be opened or written; the message has the reason.',
   'artifact-malformed': 'The Mender Artifact breaks its format; the message names the place.',
   'artifact-unsupported': 'A version, payload type or compression that Ingot does not handle.',
   'artifact-too-large': 'The artifact is larger than `--max-artifact-size`.',

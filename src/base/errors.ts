@@ -52,6 +52,7 @@ export const FAILURES = {
   'not-root': { http: 403, exit: 55, retry: 'after-fix' },
   'filesystem-malformed': { http: 422, exit: 56, retry: 'never' },
   'tool-missing': { http: 500, exit: 57, retry: 'after-fix' },
+  'target-unwritable': { http: 500, exit: 58, retry: 'after-fix' },
   // Mender Artifacts: 60 to 69.
   'artifact-malformed': { http: 422, exit: 60, retry: 'never' },
   'artifact-unsupported': { http: 422, exit: 61, retry: 'never' },

@@ -1,6 +1,16 @@
+export { type DumpReport, type DumpRequest, dumpSnapshot } from './dump.ts';
+export type { DumpTarget, WriteWatch } from './dump-target.ts';
+export {
+  DEFAULT_MAX_FREEZE_MS,
+  FROZEN_RECORDS,
+  type FreezeLimits,
+  MAX_STALL_MS,
+} from './freeze.ts';
 export type {
   CaptureFacts,
   Consistency,
+  HeldFreeze,
   SnapshotPass,
   SnapshotSource,
 } from './snapshot-source.ts';
+export type { StreamCompressor } from './stream-compressor.ts';

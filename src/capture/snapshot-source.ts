@@ -16,6 +16,14 @@ export interface CaptureFacts {
   readonly freeSpace: 'zero' | 'keep';
 }
 
+/** A freeze that a pass lives on, for work that is slow between reads. */
+export interface HeldFreeze {
+  /** @throws IngotError `freeze-lost` or `freeze-timeout` when the freeze is over already */
+  check(): void;
+  /** Tells that work goes on though nothing is read; every read does so by itself. */
+  progressed(): void;
+}
+
 /** One reading of a source: which bytes matter, where its files lie, and the bytes. */
 export interface SnapshotPass extends ByteReader {
   readonly kind: 'live' | 'frozen';
@@ -25,6 +33,8 @@ export interface SnapshotPass extends ByteReader {
   readonly fileExtents: FileExtents | undefined;
   /** Byte offset that 4 KiB blocks are counted from (a filesystem's own start). */
   readonly originBytes: number;
+  /** What is held frozen for this pass; undefined where nothing is. */
+  readonly freeze?: HeldFreeze | undefined;
   /** Ends the pass: a frozen pass thaws. Calling it twice is safe. */
   end(): Promise<void>;
 }

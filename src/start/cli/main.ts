@@ -1,4 +1,6 @@
+import { existsSync } from 'node:fs';
 import { CommanderError } from '@commander-js/extra-typings';
+import { FROZEN_RECORDS } from '../../capture/index.ts';
 import type { CliContext } from './context.ts';
 import { buildProgram } from './program.ts';
 import { EXIT_CANCELLED, EXIT_USAGE, endingOf } from './support/failure-exit.ts';
@@ -10,6 +12,16 @@ function endQuietlyOnClosedPipe(): void {
     stream.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code !== 'EPIPE') throw error;
     });
+  }
+}
+
+/** Thaws what an earlier capture left frozen when it and its guard were both killed. */
+async function thawLeftovers(): Promise<void> {
+  // The folder is looked for here, so that nothing is loaded where there is nothing to do.
+  if (process.getuid?.() !== 0 || !existsSync(FROZEN_RECORDS)) return;
+  const { recoverFrozen } = await import('../../capture/adapters/frozen-record.ts');
+  for (const mountPoint of recoverFrozen(FROZEN_RECORDS)) {
+    process.stderr.write(`ingot: thawed ${mountPoint}, which a killed capture had left frozen\n`);
   }
 }
 
@@ -29,6 +41,7 @@ async function main(argv: readonly string[]): Promise<number> {
       progressDisplay(label, process.stderr, { quiet: argv.includes('--quiet') }),
   };
   try {
+    await thawLeftovers();
     await buildProgram(context).parseAsync(argv, { from: 'user' });
     return cancel.signal.aborted ? EXIT_CANCELLED : 0;
   } catch (thrown) {

@@ -1,11 +1,12 @@
 import { Command } from '@commander-js/extra-typings';
+import { registerSnapshot } from './commands/snapshot.ts';
 import { registerVersion } from './commands/version.ts';
 import type { CliContext } from './context.ts';
 
 /** Adds one command (or a family of them) to the program. One file each under `commands/`. */
 type Register = (program: Command, context: CliContext) => void;
 
-const COMMANDS: readonly Register[] = [registerVersion];
+const COMMANDS: readonly Register[] = [registerSnapshot, registerVersion];
 
 /** Builds the command line of `ingot`. */
 export function buildProgram(context: CliContext): Command {

@@ -1,0 +1,160 @@
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { errnoOf, IngotError } from '../../base/index.ts';
+import type { DiskReader } from '../disk-reader.ts';
+import { addressOf, blockDeviceSize, flushBlockDeviceCache } from './libc.ts';
+
+/** Suits every logical block size and the DMA alignment of common drivers. */
+const ALIGNMENT = 4096;
+/** What one read may ask for; larger ones are a mistake of the caller. */
+const MAX_READ_BYTES = 64 * 1024 * 1024;
+
+/**
+ * Allocates memory whose first byte has an aligned address, as O_DIRECT wants it.
+ *
+ * @see open(2) O_DIRECT
+ */
+function alignedBuffer(lengthBytes: number): Buffer {
+  const room = Buffer.allocUnsafeSlow(lengthBytes + ALIGNMENT);
+  const skip = Number(BigInt(ALIGNMENT) - (addressOf(room) % BigInt(ALIGNMENT))) % ALIGNMENT;
+  return room.subarray(skip, skip + lengthBytes);
+}
+
+async function readFully(
+  handle: FileHandle,
+  target: Buffer,
+  { offsetBytes, neededBytes }: { readonly offsetBytes: number; readonly neededBytes: number },
+): Promise<void> {
+  let done = 0;
+  while (done < neededBytes) {
+    const { bytesRead } = await handle.read(target, done, target.length - done, offsetBytes + done);
+    if (bytesRead === 0) {
+      throw new IngotError(
+        'source-truncated',
+        `the source ended at ${offsetBytes + done} of ${offsetBytes + neededBytes} bytes`,
+      );
+    }
+    done += bytesRead;
+  }
+}
+
+/** A block device through O_DIRECT, or through a cache that is emptied where that is refused. */
+class DirectReader implements DiskReader {
+  readonly sizeBytes: number;
+  readonly #path: string;
+  readonly #direct: FileHandle | undefined;
+  readonly #buffered: FileHandle;
+
+  constructor(setup: {
+    readonly path: string;
+    readonly sizeBytes: number;
+    readonly direct: FileHandle | undefined;
+    readonly buffered: FileHandle;
+  }) {
+    this.sizeBytes = setup.sizeBytes;
+    this.#path = setup.path;
+    this.#direct = setup.direct;
+    this.#buffered = setup.buffered;
+  }
+
+  async read(offsetBytes: number, lengthBytes: number): Promise<Buffer> {
+    const end = offsetBytes + lengthBytes;
+    if (!(offsetBytes >= 0 && lengthBytes >= 0 && end <= this.sizeBytes)) {
+      throw new IngotError(
+        'source-truncated',
+        `bytes ${offsetBytes} to ${end} are outside ${this.#path} of ${this.sizeBytes} bytes`,
+      );
+    }
+    if (lengthBytes > MAX_READ_BYTES) throw new RangeError(`one read of ${lengthBytes} bytes`);
+    if (lengthBytes === 0) return Buffer.alloc(0);
+    const from = offsetBytes - (offsetBytes % ALIGNMENT);
+    const to = Math.min(Math.ceil(end / ALIGNMENT) * ALIGNMENT, this.sizeBytes);
+    const room = alignedBuffer(to - from);
+    try {
+      await this.#fill(room, from);
+    } catch (thrown) {
+      if (thrown instanceof IngotError) throw thrown;
+      throw new IngotError(
+        'source-unreadable',
+        `${this.#path} gave ${errnoOf(thrown) ?? 'an error'} at byte ${from}`,
+        { offsetBytes: from, lengthBytes: to - from },
+        { cause: thrown },
+      );
+    }
+    return room.subarray(offsetBytes - from, end - from);
+  }
+
+  async #fill(room: Buffer, offsetBytes: number): Promise<void> {
+    const span = { offsetBytes, neededBytes: room.length };
+    if (this.#direct !== undefined) {
+      try {
+        await readFully(this.#direct, room, span);
+        return;
+      } catch (thrown) {
+        // A device's last blocks may be no multiple of its block size: they go through the cache,
+        // which is emptied first.
+        if (errnoOf(thrown) !== 'EINVAL') throw thrown;
+        flushBlockDeviceCache(this.#buffered.fd);
+      }
+    }
+    await readFully(this.#buffered, room, span);
+  }
+
+  async dropStale(): Promise<void> {
+    // With O_DIRECT the kernel writes dirty pages of the range before each read by itself.
+    if (this.#direct === undefined) flushBlockDeviceCache(this.#buffered.fd);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#direct?.close();
+    await this.#buffered.close();
+  }
+}
+
+async function openDirect(path: string): Promise<FileHandle | undefined> {
+  let handle: FileHandle;
+  try {
+    handle = await open(path, constants.O_RDONLY | constants.O_DIRECT);
+  } catch (thrown) {
+    if (errnoOf(thrown) === 'EINVAL') return undefined;
+    throw thrown;
+  }
+  try {
+    // Some drivers accept the flag and refuse the first read.
+    await handle.read(alignedBuffer(ALIGNMENT), 0, ALIGNMENT, 0);
+    return handle;
+  } catch (thrown) {
+    await handle.close();
+    if (errnoOf(thrown) === 'EINVAL') return undefined;
+    throw thrown;
+  }
+}
+
+/**
+ * Opens a block device for reads that bypass the page cache.
+ *
+ * @param options `direct: false` takes the other way at once: a cache that is emptied at every pass
+ * @throws IngotError `source-unreadable`, `not-root`
+ */
+export async function openDirectReader(
+  path: string,
+  { direct: wantsDirect = true }: { readonly direct?: boolean } = {},
+): Promise<DiskReader> {
+  await using undo = new AsyncDisposableStack();
+  try {
+    const buffered = undo.use(await open(path, constants.O_RDONLY));
+    const direct = wantsDirect ? await openDirect(path) : undefined;
+    if (direct !== undefined) undo.use(direct);
+    const sizeBytes = blockDeviceSize(buffered.fd);
+    undo.move();
+    return new DirectReader({ path, sizeBytes, direct, buffered });
+  } catch (thrown) {
+    const errno = errnoOf(thrown) ?? 'an error';
+    throw new IngotError(
+      errno === 'EACCES' || errno === 'EPERM' ? 'not-root' : 'source-unreadable',
+      `${path} cannot be read: ${errno}`,
+      { path },
+      { cause: thrown },
+    );
+  }
+}

@@ -1,0 +1,185 @@
+import { constants } from 'node:os';
+import koffi from 'koffi';
+
+const libc = koffi.load('libc.so.6');
+// Declared with three fixed parameters: on x86-64 and arm64 Linux a pointer or integer is passed
+// to a variadic function in the same register.
+const rawIoctl = libc.func('int ioctl(int fd, unsigned long request, void *argument)');
+const rawSyncfs = libc.func('int syncfs(int fd)');
+const rawLseek = libc.func('int64_t lseek(int fd, int64_t offset, int whence)');
+const rawPoll = libc.func('int poll(void *fds, unsigned long count, int timeout)');
+const rawFcntl = libc.func('int fcntl(int fd, int command, long argument)');
+
+/** @see linux/fs.h, asm-generic/ioctls.h */
+const FIFREEZE = 0xc0045877;
+const FITHAW = 0xc0045878;
+const BLKGETSIZE64 = 0x80081272;
+const BLKFLSBUF = 0x1261;
+const FIONREAD = 0x541b;
+const SIOCOUTQ = 0x5411;
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+const F_GETFL = 3;
+const F_SETFL = 4;
+const O_NONBLOCK = 0o4000;
+const POLLOUT = 4;
+const POLLERR = 8;
+const POLLHUP = 16;
+
+const ERRNO_NAMES = new Map(Object.entries(constants.errno).map(([name, value]) => [value, name]));
+
+/** A failed call into the C library; `code` is the errno's name, as in Node's own errors. */
+class LibcError extends Error {
+  override readonly name = 'LibcError';
+  readonly code: string;
+
+  constructor(call: string, errno: number) {
+    const code = ERRNO_NAMES.get(errno) ?? `errno ${errno}`;
+    super(`${call}: ${code}`);
+    this.code = code;
+  }
+}
+
+/** @returns the errno's name when the call failed */
+function ioctlErrno(fd: number, request: number): string | undefined {
+  if (rawIoctl(fd, request, null) === 0) return undefined;
+  const errno = koffi.errno();
+  return ERRNO_NAMES.get(errno) ?? `errno ${errno}`;
+}
+
+/**
+ * Freezes the filesystem that `fd` is on; returns once all of it is on its device.
+ *
+ * @returns undefined, or the errno's name: `EBUSY` when it is frozen already
+ * @see ioctl_fs(2) FIFREEZE
+ */
+export function freezeFilesystem(fd: number): string | undefined {
+  return ioctlErrno(fd, FIFREEZE);
+}
+
+/** @returns undefined, or the errno's name: `EINVAL` when it was not frozen */
+export function thawFilesystem(fd: number): string | undefined {
+  return ioctlErrno(fd, FITHAW);
+}
+
+/** @returns a block device's size in bytes */
+export function blockDeviceSize(fd: number): number {
+  const size = Buffer.alloc(8);
+  if (rawIoctl(fd, BLKGETSIZE64, size) !== 0) throw new LibcError('BLKGETSIZE64', koffi.errno());
+  return Number(size.readBigUInt64LE());
+}
+
+/** Drops what the page cache holds of a block device, after writing what is dirty. */
+export function flushBlockDeviceCache(fd: number): void {
+  if (rawIoctl(fd, BLKFLSBUF, null) !== 0) throw new LibcError('BLKFLSBUF', koffi.errno());
+}
+
+/** Writes what the filesystem of `fd` holds back, on another thread. */
+export function syncFilesystem(fd: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    rawSyncfs.async(fd, (error: Error | null, result: number) => {
+      if (error !== null) reject(error);
+      else if (result !== 0) reject(new LibcError('syncfs', constants.errno.EIO));
+      else resolve();
+    });
+  });
+}
+
+/**
+ * Finds the next run of data of a sparse file.
+ *
+ * @returns where data begins and ends at or after `offsetBytes`, or undefined after the last
+ * @see lseek(2) SEEK_DATA, SEEK_HOLE
+ */
+export function nextData(
+  fd: number,
+  offsetBytes: number,
+): { readonly start: number; readonly end: number } | undefined {
+  const start = Number(rawLseek(fd, offsetBytes, SEEK_DATA));
+  if (start < 0) {
+    const errno = koffi.errno();
+    if (errno === constants.errno.ENXIO) return undefined;
+    throw new LibcError('lseek SEEK_DATA', errno);
+  }
+  const end = Number(rawLseek(fd, start, SEEK_HOLE));
+  if (end < 0) throw new LibcError('lseek SEEK_HOLE', koffi.errno());
+  return { start, end };
+}
+
+/** Moves a descriptor's own position, which a later writer of the same redirection continues at. */
+export function seekTo(fd: number, offsetBytes: number): void {
+  if (rawLseek(fd, offsetBytes, 0) < 0) throw new LibcError('lseek', koffi.errno());
+}
+
+/** @returns a descriptor's own position */
+export function positionOf(fd: number): number {
+  const at = Number(rawLseek(fd, 0, 1));
+  if (at < 0) throw new LibcError('lseek', koffi.errno());
+  return at;
+}
+
+/** @returns the open flags (`O_APPEND`, …) */
+export function openFlags(fd: number): number {
+  const flags: number = rawFcntl(fd, F_GETFL, 0);
+  if (flags < 0) throw new LibcError('fcntl F_GETFL', koffi.errno());
+  return flags;
+}
+
+/**
+ * Makes writes return `EAGAIN` instead of waiting.
+ *
+ * @returns what puts the flag back as it was
+ */
+export function setNonBlocking(fd: number): () => void {
+  const flags = openFlags(fd);
+  rawFcntl(fd, F_SETFL, flags | O_NONBLOCK);
+  return () => {
+    rawFcntl(fd, F_SETFL, flags);
+  };
+}
+
+/** @returns bytes of a pipe or socket that its reader has not taken yet; 0 where nobody can tell */
+export function bytesInFlight(fd: number, kind: 'pipe' | 'socket'): number {
+  const count = Buffer.alloc(4);
+  const request = kind === 'pipe' ? FIONREAD : SIOCOUTQ;
+  return rawIoctl(fd, request, count) === 0 ? count.readInt32LE() : 0;
+}
+
+/**
+ * Waits on another thread until `fd` takes bytes, its reader goes away, or the time is over.
+ *
+ * @param timeoutMs keep it short: nothing interrupts the wait
+ */
+export function waitWritable(
+  fd: number,
+  timeoutMs: number,
+): Promise<'writable' | 'closed' | 'timeout'> {
+  const request = Buffer.alloc(8);
+  request.writeInt32LE(fd, 0);
+  request.writeInt16LE(POLLOUT, 4);
+  return new Promise((resolve, reject) => {
+    rawPoll.async(request, 1, timeoutMs, (error: Error | null, count: number) => {
+      const events = request.readInt16LE(6);
+      if (error !== null) reject(error);
+      else if (count <= 0) resolve('timeout');
+      else resolve((events & (POLLERR | POLLHUP)) === 0 ? 'writable' : 'closed');
+    });
+  });
+}
+
+/** @returns the memory address of a buffer's first byte */
+export function addressOf(buffer: Buffer): bigint {
+  return koffi.address(buffer);
+}
+
+/** @see linux/btrfs.h BTRFS_IOC_FS_INFO: max_id u64, num_devices u64, … 1024 bytes in all */
+const BTRFS_IOC_FS_INFO = 0x8400941f;
+
+/** @returns how many devices the btrfs of `fd` spans */
+export function btrfsDeviceCount(fd: number): number {
+  const info = Buffer.alloc(1024);
+  if (rawIoctl(fd, BTRFS_IOC_FS_INFO, info) !== 0) {
+    throw new LibcError('BTRFS_IOC_FS_INFO', koffi.errno());
+  }
+  return Number(info.readBigUInt64LE(8));
+}

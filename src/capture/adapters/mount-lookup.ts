@@ -1,0 +1,92 @@
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import {
+  formatDeviceNumber,
+  type MountEntry,
+  mountOption,
+  parseMountInfo,
+} from '../mount-table.ts';
+
+/** Opens a path for its identity only, without reading it or waiting for a FIFO's writer. */
+const O_PATH = 0o10000000;
+
+/** @returns the mounts that this process sees */
+export function readMountTable(): MountEntry[] {
+  return parseMountInfo(readFileSync('/proc/self/mountinfo', 'utf8'));
+}
+
+/**
+ * Finds the mount that an open descriptor lies on, whatever covers its path.
+ *
+ * @returns undefined for pipes, sockets and mounts of another namespace
+ */
+export function mountOf(
+  fd: number,
+  table: readonly MountEntry[] = readMountTable(),
+): MountEntry | undefined {
+  const info = readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8');
+  const mountId = Number(/^mnt_id:\s*(\d+)$/m.exec(info)?.[1] ?? Number.NaN);
+  return table.find((entry) => entry.mountId === mountId);
+}
+
+/**
+ * The identity of the filesystem that a descriptor lies on: `major:minor` of its super block.
+ *
+ * `st_dev` alone is not enough: each btrfs subvolume has its own.
+ */
+export function superBlockOf(fd: number): string {
+  return mountOf(fd)?.device ?? formatDeviceNumber(fstatSync(fd, { bigint: true }).dev);
+}
+
+/** @returns the path of the file behind a loop device, or undefined */
+function loopBackingFile(device: string): string | undefined {
+  try {
+    return readFileSync(`/sys/dev/block/${device}/loop/backing_file`, 'utf8').trimEnd();
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Lists the filesystems that a write through `fd` may have to wait for: its own, those of an
+ * overlay's upper layer, and those that hold the file behind a loop device.
+ */
+function filesystemsBelow(fd: number): Set<string> {
+  const found = new Set<string>();
+  const table = readMountTable();
+  const visitPath = (path: string, depth: number): void => {
+    let below: number;
+    try {
+      below = openSync(path, O_PATH);
+    } catch {
+      return; // Not visible from here.
+    }
+    try {
+      visit(below, depth);
+    } finally {
+      closeSync(below);
+    }
+  };
+  const visit = (descriptor: number, depth: number): void => {
+    const mount = mountOf(descriptor, table);
+    const device = mount?.device ?? formatDeviceNumber(fstatSync(descriptor, { bigint: true }).dev);
+    if (found.has(device) || depth > 8) return;
+    found.add(device);
+    const backing = loopBackingFile(device);
+    if (backing !== undefined) visitPath(backing, depth + 1);
+    const upper =
+      mount?.filesystem === 'overlay' ? mountOption(mount.superOptions, 'upperdir') : undefined;
+    if (upper !== undefined) visitPath(upper, depth + 1);
+  };
+  visit(fd, 0);
+  return found;
+}
+
+/** The same for a path, which may be a descriptor's (`/proc/self/fd/1`). */
+export function filesystemsBelowPath(path: string): Set<string> {
+  const fd = openSync(path, O_PATH);
+  try {
+    return filesystemsBelow(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

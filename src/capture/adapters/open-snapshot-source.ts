@@ -1,0 +1,105 @@
+import { IngotError, systemClock } from '../../base/index.ts';
+import { readDiskMap } from '../../bytes/index.ts';
+import { DiskSnapshot } from '../disk-snapshot.ts';
+import type { FreezeGuard, FreezeLimits } from '../freeze.ts';
+import type { SnapshotSource } from '../snapshot-source.ts';
+import { openDirectReader } from './direct-reader.ts';
+import { openFileSnapshot } from './file-snapshot.ts';
+import { type FreezeMount, startFreezeGuard } from './freeze-guard.ts';
+import { syncFilesystem } from './libc.ts';
+import { type HeldSource, locateSource } from './locate-source.ts';
+import { filesystemsBelowPath } from './mount-lookup.ts';
+
+/** A path that is written while the source is frozen, so it must lie elsewhere. */
+export interface ForbiddenPath {
+  /** How people know it: `stdout`, `TMPDIR`, `the library`. */
+  readonly label: string;
+  /** An existing path, or a descriptor's (`/proc/self/fd/1`). */
+  readonly path: string;
+}
+
+/** What to capture, and how. */
+export interface SnapshotRequest {
+  /** A mount point or any folder, a block device, or an image file. */
+  readonly source: string;
+  /** Undefined: zeros for what lives, verbatim for image files. */
+  readonly freeSpace: 'zero' | 'keep' | undefined;
+  /** False: what is mounted is read as it changes, and the image says `consistency: none`. */
+  readonly freeze: boolean;
+  readonly limits: FreezeLimits;
+  readonly forbiddenPaths: readonly ForbiddenPath[];
+}
+
+function refuseTargetsOnSource(
+  mounts: readonly FreezeMount[],
+  forbidden: readonly ForbiddenPath[],
+): void {
+  for (const { label, path } of forbidden) {
+    const below = filesystemsBelowPath(path);
+    const mount = mounts.find(({ device }) => below.has(device));
+    if (mount !== undefined) {
+      throw new IngotError(
+        'target-would-freeze',
+        `${label} is written to the filesystem at ${mount.mountPoint}, which would be frozen`,
+        { label, mountPoint: mount.mountPoint },
+      );
+    }
+  }
+}
+
+async function openDevice(
+  held: Extract<HeldSource, { kind: 'device' }>,
+  request: SnapshotRequest,
+): Promise<SnapshotSource> {
+  await using undo = new AsyncDisposableStack();
+  undo.use(held);
+  const { mounts, devicePath } = held;
+  const willFreeze = request.freeze && mounts.length > 0;
+  if (willFreeze) refuseTargetsOnSource(mounts, request.forbiddenPaths);
+  const reader = undo.use(await openDirectReader(devicePath));
+  let guard: FreezeGuard | undefined;
+  if (willFreeze) {
+    guard = undo.use(
+      await startFreezeGuard(mounts, { limits: request.limits, clock: systemClock }),
+    );
+  }
+  const snapshot = new DiskSnapshot({
+    reader,
+    guard,
+    sync: async () => {
+      for (const { fd } of mounts) await syncFilesystem(fd);
+    },
+    readMap: (disk, state) => readDiskMap(disk, { state }),
+    freeSpace: request.freeSpace ?? 'zero',
+    unguarded: mounts.length > 0 ? 'none' : 'crash-consistent',
+    isMounted: mounts.length > 0,
+    source: request.source,
+    clock: systemClock,
+  });
+  const owned = undo.move();
+  return {
+    sizeBytes: snapshot.sizeBytes,
+    mayChange: snapshot.mayChange,
+    pass: (kind) => snapshot.pass(kind),
+    facts: () => snapshot.facts(),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/**
+ * Opens whatever a path is as a {@link SnapshotSource}.
+ *
+ * When it returns, everything that a freeze needs is open and the guard waits; nothing is frozen.
+ *
+ * @throws IngotError `source-not-found`, `source-unsupported`, `not-root`, `target-would-freeze`,
+ *   `freeze-failed`, `source-unreadable`
+ */
+export async function openSnapshotSource(request: SnapshotRequest): Promise<SnapshotSource> {
+  const held = locateSource(request.source);
+  if (held.kind === 'device') return openDevice(held, request);
+  return openFileSnapshot({
+    path: held.path,
+    freeSpace: request.freeSpace ?? 'keep',
+    readMap: (disk, state) => readDiskMap(disk, { state }),
+  });
+}

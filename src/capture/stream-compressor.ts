@@ -1,0 +1,55 @@
+/**
+ * Compresses a stream piece by piece, on all cores.
+ *
+ * The stream is `header`, the coded pieces in order, `trailer`; together they are what the usual
+ * tools of the format unpack. Pieces do not depend on each other.
+ */
+export interface StreamCompressor {
+  /** `gzip`, `zstd` or `lzma`, and the engine, for people. */
+  readonly name: string;
+  /** The largest piece that `encode` takes; every piece but the last should have it. */
+  readonly pieceBytes: number;
+  /** How many pieces are worth having in flight. */
+  readonly piecesInFlight: number;
+  /** Does not depend on the content: it is sent before a freeze. Never empty. */
+  readonly header: Uint8Array;
+  /** @param plain must not change until the promise settles */
+  encode(plain: Uint8Array): Promise<Uint8Array>;
+  /** @param plain CRC-32 and length of everything that was encoded */
+  trailer(plain: { readonly crc32: number; readonly lengthBytes: number }): Uint8Array;
+}
+
+/**
+ * Makes one gzip member of deflate segments (RFC 1952): any tool unpacks it.
+ *
+ * @param deflate codes a piece as byte-aligned raw deflate without a final block and without a
+ *   reference before its start
+ */
+export function gzipCompressor({
+  engine,
+  deflate,
+  pieceBytes,
+  piecesInFlight,
+}: {
+  readonly engine: string;
+  readonly deflate: (plain: Uint8Array) => Promise<Uint8Array>;
+  readonly pieceBytes: number;
+  readonly piecesInFlight: number;
+}): StreamCompressor {
+  return {
+    name: `gzip (${engine})`,
+    pieceBytes,
+    piecesInFlight,
+    // No name, no time, system unknown: the same input gives the same bytes.
+    header: Uint8Array.of(0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff),
+    encode: deflate,
+    trailer: ({ crc32, lengthBytes }) => {
+      const end = Buffer.alloc(10);
+      // An empty final block with fixed codes ends the deflate stream.
+      end.writeUInt8(0x03, 0);
+      end.writeUInt32LE(crc32, 2);
+      end.writeUInt32LE(lengthBytes % 2 ** 32, 6);
+      return end;
+    },
+  };
+}
