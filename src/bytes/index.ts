@@ -1,6 +1,19 @@
 export type { ByteReader } from './byte-reader.ts';
+export { ByteStream } from './byte-stream.ts';
+export {
+  type Compression,
+  compressionExtension,
+  MAGIC_BYTES,
+  sniffCompression,
+} from './compression/compression.ts';
+export { decompress } from './compression/decompress.ts';
 export { combineCrc32, crc32OfZeros } from './crc32-combine.ts';
-export { type Extent, type FileExtents, mergeExtents, totalBytes } from './extent.ts';
+export {
+  type Extent,
+  type FileExtents,
+  mergeExtents,
+  totalBytes,
+} from './extent.ts';
 export {
   type DiskMap,
   type DiskMapOptions,
@@ -8,4 +21,44 @@ export {
   readDiskMap,
 } from './filesystems/disk-map.ts';
 export type { DiskState } from './filesystems/filesystem-map.ts';
+export {
+  type Artifact,
+  type ArtifactHeader,
+  type AugmentHeader,
+  type OuterEntry,
+  type PayloadFile,
+  type PayloadHeader,
+  ROOTFS_IMAGE,
+  type SignatureState,
+  type StateScript,
+} from './mender-artifact/artifact.ts';
+export {
+  type PayloadFileStart,
+  type ReadArtifactOptions,
+  readArtifact,
+} from './mender-artifact/artifact-reader.ts';
+export {
+  byBytes,
+  encodeGoJson,
+  type JsonValue,
+  parseJson,
+  sortedDeep,
+  sortedMap,
+} from './mender-artifact/go-json.ts';
+export type { HeaderInfo } from './mender-artifact/header-info.ts';
+export type { ManifestLine } from './mender-artifact/manifest.ts';
+export {
+  checkNewPayloadName,
+  isScriptName,
+  nameFaults,
+} from './mender-artifact/rules.ts';
+export {
+  type ArtifactKey,
+  readSigningKey,
+  readVerificationKey,
+  signatureFileBytes,
+  signManifest,
+} from './mender-artifact/signature.ts';
+export type { DependsValue, TypeInfo } from './mender-artifact/type-info.ts';
+export type { FormatVersion } from './mender-artifact/version-file.ts';
 export { MAX_CHUNK_BYTES, MAX_CODED_BYTES, type Segment } from './segment.ts';
