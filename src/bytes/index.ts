@@ -61,4 +61,16 @@ export {
 } from './mender-artifact/signature.ts';
 export type { DependsValue, TypeInfo } from './mender-artifact/type-info.ts';
 export type { FormatVersion } from './mender-artifact/version-file.ts';
+export { type Extent, type FileExtents, mergeExtents, totalBytes } from './extent.ts';
+export {
+  GZIP_HEADER,
+  GZIP_TRAILER_BYTES,
+  gzipTrailer,
+  splicedGzipBytes,
+  spliceGzip,
+} from './gzip-splice.ts';
+export { OffsetTable } from './offset-table.ts';
 export { MAX_CHUNK_BYTES, MAX_CODED_BYTES, type Segment } from './segment.ts';
+export { makeSegmentProbe, type SegmentProbe } from './segment-probe.ts';
+export { storedSegment, storedSegmentBytes } from './stored-segment.ts';
+export { zeroSegments, zeroSegmentsBytes } from './zero-runs.ts';

@@ -1,0 +1,69 @@
+import { constants, deflateRaw, inflateRaw } from 'node:zlib';
+import { storedSegment, storedSegmentBytes } from '../../bytes/index.ts';
+import type { SegmentCodec } from '../chunks/segment-codec.ts';
+import {
+  checkedPlain,
+  checkSegmentLengths,
+  type ProbedOutput,
+  segmentMalformed,
+  segmentProbe,
+} from '../chunks/strict-decode.ts';
+
+/** Level 1 takes 0.45 times the CPU time of level 6, for 7 % more bytes. */
+const LEVEL = 1;
+
+/**
+ * Codes segments with Node's zlib, on the libuv pool. It is always there.
+ *
+ * @see docs/formats/segments.md
+ */
+export const zlibSegmentCodec: SegmentCodec = {
+  name: `zlib-${LEVEL}`,
+
+  async encode(plain) {
+    const coded = await deflate(plain);
+    return coded.byteLength <= storedSegmentBytes(plain.byteLength) ? coded : storedSegment(plain);
+  },
+
+  async decode(coded, plainBytes) {
+    checkSegmentLengths(coded, plainBytes);
+    return checkedPlain(coded, plainBytes, await inflateWithProbe(coded, plainBytes));
+  },
+};
+
+function deflate(plain: Uint8Array): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const options = {
+      level: LEVEL,
+      finishFlush: constants.Z_SYNC_FLUSH,
+      // One output chunk for all: each further one is another trip to the pool.
+      chunkSize: plain.byteLength + 2048,
+    };
+    deflateRaw(plain, options, (error, coded) => {
+      if (error === null) resolve(coded);
+      else reject(error);
+    });
+  });
+}
+
+/** What `inflateRaw` calls back with under `info`; its types know only the buffer. */
+interface InflateInfo {
+  readonly buffer: Buffer;
+  readonly engine: { readonly bytesWritten: number };
+}
+
+function inflateWithProbe(coded: Uint8Array, plainBytes: number): Promise<ProbedOutput> {
+  const outputBytes = plainBytes + segmentProbe.plain.byteLength;
+  // A bomb stops at the first byte too many. The chunk has room for all, so one trip does.
+  const options = { info: true, chunkSize: outputBytes + 64, maxOutputLength: outputBytes };
+  return new Promise((resolve, reject) => {
+    inflateRaw(Buffer.concat([coded, segmentProbe.coded]), options, (error, result) => {
+      if (error !== null) {
+        reject(segmentMalformed(coded, plainBytes, 'it is no deflate of that length', error));
+        return;
+      }
+      const { buffer, engine } = result as unknown as InflateInfo;
+      resolve({ output: buffer, usedBytes: engine.bytesWritten });
+    });
+  });
+}
