@@ -7,6 +7,7 @@ export {
   sniffCompression,
 } from './compression/compression.ts';
 export { decompress } from './compression/decompress.ts';
+export { ChunkCutter, type ChunkRule, type ChunkRuleInput, type Cut } from './chunk-rule.ts';
 export { combineCrc32, crc32OfZeros } from './crc32-combine.ts';
 export {
   type Extent,
