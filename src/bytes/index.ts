@@ -1,5 +1,6 @@
 export type { ByteReader } from './byte-reader.ts';
 export { ByteStream } from './byte-stream.ts';
+export { ChunkCutter, type ChunkRule, type ChunkRuleInput, type Cut } from './chunk-rule.ts';
 export {
   type Compression,
   compressionExtension,
@@ -7,14 +8,8 @@ export {
   sniffCompression,
 } from './compression/compression.ts';
 export { decompress } from './compression/decompress.ts';
-export { ChunkCutter, type ChunkRule, type ChunkRuleInput, type Cut } from './chunk-rule.ts';
 export { combineCrc32, crc32OfZeros } from './crc32-combine.ts';
-export {
-  type Extent,
-  type FileExtents,
-  mergeExtents,
-  totalBytes,
-} from './extent.ts';
+export { type Extent, type FileExtents, mergeExtents, totalBytes } from './extent.ts';
 export {
   type DiskMap,
   type DiskMapOptions,
@@ -22,6 +17,13 @@ export {
   readDiskMap,
 } from './filesystems/disk-map.ts';
 export type { DiskState } from './filesystems/filesystem-map.ts';
+export {
+  GZIP_HEADER,
+  GZIP_TRAILER_BYTES,
+  gzipTrailer,
+  splicedGzipBytes,
+  spliceGzip,
+} from './gzip-splice.ts';
 export {
   type Artifact,
   type ArtifactHeader,
@@ -48,11 +50,7 @@ export {
 } from './mender-artifact/go-json.ts';
 export type { HeaderInfo } from './mender-artifact/header-info.ts';
 export type { ManifestLine } from './mender-artifact/manifest.ts';
-export {
-  checkNewPayloadName,
-  isScriptName,
-  nameFaults,
-} from './mender-artifact/rules.ts';
+export { checkNewPayloadName, isScriptName, nameFaults } from './mender-artifact/rules.ts';
 export {
   type ArtifactKey,
   readSigningKey,
@@ -62,14 +60,6 @@ export {
 } from './mender-artifact/signature.ts';
 export type { DependsValue, TypeInfo } from './mender-artifact/type-info.ts';
 export type { FormatVersion } from './mender-artifact/version-file.ts';
-export { type Extent, type FileExtents, mergeExtents, totalBytes } from './extent.ts';
-export {
-  GZIP_HEADER,
-  GZIP_TRAILER_BYTES,
-  gzipTrailer,
-  splicedGzipBytes,
-  spliceGzip,
-} from './gzip-splice.ts';
 export { OffsetTable } from './offset-table.ts';
 export { MAX_CHUNK_BYTES, MAX_CODED_BYTES, type Segment } from './segment.ts';
 export { makeSegmentProbe, type SegmentProbe } from './segment-probe.ts';
