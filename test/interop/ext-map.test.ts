@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { readExtMap } from '../../src/bytes/filesystems/ext/ext-map.ts';
 import { MetadataReader } from '../../src/bytes/filesystems/metadata-reader.ts';
-import { readDiskMap } from '../../src/bytes/index.ts';
+import { type DiskMap, readDiskMap, totalBytes } from '../../src/bytes/index.ts';
 import {
   copyMasked,
   makeDirtyImage,
@@ -139,12 +139,102 @@ describe('maps of ext filesystems', {
       assertSameFiles(folder, image, masked);
     });
   }
+
+  test('old bytes stay behind: in free blocks, the journal, inode tables, unwritten extents', async () => {
+    const image = join(folder, 'image');
+    makeDirtyImage(image, IMAGE_BYTES);
+    run('mke2fs', ['-q', '-F', '-t', 'ext4', '-E', 'nodiscard,lazy_itable_init=1', image]);
+    run(
+      'debugfs',
+      ['-w', '-f', '-', image],
+      'write /dev/null reserved\nfallocate reserved 0 999\n',
+    );
+    settle(image);
+    const map = await mapOf(image);
+    assert.deepEqual(map.notices, []);
+    const masked = join(folder, 'masked');
+    copyMasked(image, masked, map.allocated);
+    run('e2fsck', ['-fn', masked]);
+    assert.equal(readFileSync(masked).indexOf('old secret'), -1);
+    assert.match(run('debugfs', ['-R', 'stat reserved', masked]), /\(0-999\[u\]\)/);
+  });
+
+  test('a journal that needs recovery, errors, an unclean ext2: everything is copied', async () => {
+    const image = join(folder, 'image');
+    const cases = [
+      ['ext4', 'feature needs_recovery', 'ext4: the journal needs recovery: everything is copied'],
+      ['ext4', 'ssv state 3', 'ext4: it is marked as having errors: everything is copied'],
+      ['ext2', 'ssv state 0', 'ext2: it was not unmounted cleanly: everything is copied'],
+    ] as const;
+    for (const [type, request, notice] of cases) {
+      makeDirtyImage(image, 8 * MIB);
+      run('mke2fs', ['-q', '-F', '-t', type, '-d', tree, image]);
+      run('debugfs', ['-w', '-R', request, image]);
+      const map = await mapOf(image);
+      assert.deepEqual(map.notices, [notice]);
+      assert.deepEqual(map.allocated, [{ offsetBytes: 0, lengthBytes: 8 * MIB }]);
+      assert.ok(map.fileExtents !== undefined);
+    }
+    // Frozen, an ext2 cannot be marked clean, and a live map is a guess anyway.
+    using reader = openImage(image);
+    for (const state of ['frozen', 'live'] as const) {
+      const map = await readDiskMap(reader, { state });
+      assert.deepEqual(map.notices, []);
+      assert.ok(totalBytes(map.allocated) < 8 * MIB);
+    }
+  });
+
+  test('file extents are those that debugfs lists', async () => {
+    for (const type of ['ext2', 'ext4']) {
+      const image = join(folder, 'image');
+      makeDirtyImage(image, IMAGE_BYTES);
+      run('mke2fs', ['-q', '-F', '-t', type, '-b', '1024', '-d', tree, image]);
+      const map = await mapOf(image);
+      const files = map.fileExtents;
+      assert.ok(files !== undefined);
+      const ours = new Map<number, number>();
+      for (let i = 0; i < files.diskOffsets.length; i++) {
+        const blocks = (files.lengths[i] ?? 0) / 1024;
+        for (let b = 0; b < blocks; b++) {
+          ours.set((files.diskOffsets[i] ?? 0) / 1024 + b, (files.fileOffsets[i] ?? 0) / 1024 + b);
+        }
+      }
+      const names = ['/etc/sparse', '/etc/deep/er/large', '/etc/file-of-70000', '/many', '/'];
+      for (const name of names) {
+        // `blocks` lists the blocks of a file in order, those of its tree among them.
+        const listed = run('debugfs', ['-R', `blocks ${name}`, image])
+          .trim()
+          .split(' ')
+          .map(Number);
+        const data = listed.filter((block) => ours.has(block));
+        assert.ok(
+          data.length >= listed.length * 0.9,
+          `${name}: ${data.length} of ${listed.length}`,
+        );
+        const offsets = data.map((block) => ours.get(block) ?? -1);
+        assert.deepEqual(
+          offsets,
+          offsets.toSorted((a, b) => a - b),
+          name,
+        );
+      }
+    }
+  });
 });
 
 /** Removes files; debugfs does not keep every counter, so e2fsck settles them. */
 function makeGaps(image: string): void {
   run('debugfs', ['-w', '-f', '-', image], 'rm /many/name-0\nrm /etc/file-of-70000\n');
+  settle(image);
+}
+
+function settle(image: string): void {
   run('sh', ['-c', 'e2fsck -fy "$1" || [ $? -le 1 ]', 'sh', image]);
+}
+
+async function mapOf(image: string): Promise<DiskMap> {
+  using reader = openImage(image);
+  return await readDiskMap(reader);
 }
 
 function usedOf(image: string, sizeBytes: number) {

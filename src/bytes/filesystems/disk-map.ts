@@ -1,9 +1,16 @@
+import { isFailure } from '../../base/index.ts';
 import type { ByteReader } from '../byte-reader.ts';
 import type { Extent, FileExtents } from '../extent.ts';
+import type { PartitionTable } from '../partitions/partition.ts';
+import { readPartitionTable } from '../partitions/partition-table.ts';
 import { readExtMap } from './ext/ext-map.ts';
-import { isExt, SUPERBLOCK } from './ext/superblock.ts';
+import { readFatMap } from './fat-map.ts';
+import { FileExtentList } from './file-extent-list.ts';
 import { type DiskState, type FilesystemMap, wholeMap } from './filesystem-map.ts';
 import { MetadataReader } from './metadata-reader.ts';
+import { RunList } from './run-list.ts';
+import { findSignatures, SIGNATURE_BYTES } from './signatures.ts';
+import { readSwapMap } from './swap-map.ts';
 
 /** One partition of a disk. */
 export interface DiskPartition {
@@ -55,25 +62,96 @@ export async function readDiskMap(
 ): Promise<DiskMap> {
   const state = options.state ?? 'at-rest';
   const all = { offsetBytes: 0, sizeBytes: reader.sizeBytes };
-  const map = await readFilesystemMap(new MetadataReader(reader, all, options.signal), state);
+  const disk = new MetadataReader(reader, all, options.signal);
+  const signatures = await signaturesOf(disk);
+  const table = await partitionTableOf(disk, signatures);
+  if (table !== undefined) return await mapPartitions(reader, table, options);
+  const map = await readFilesystemMap(disk, signatures, state);
+  return { ...map, allocated: [...map.allocated.extents()], originBytes: 0, partitions: [] };
+}
+
+async function signaturesOf(disk: MetadataReader): Promise<string[]> {
+  const length = Math.min(disk.sizeBytes, SIGNATURE_BYTES);
+  return findSignatures(await disk.read(0, length, 'the first sectors'));
+}
+
+/** Where a table cannot be believed, or a filesystem stands in its place, all is one partition. */
+async function partitionTableOf(
+  disk: MetadataReader,
+  signatures: string[],
+): Promise<PartitionTable | undefined> {
+  try {
+    const table = await readPartitionTable(disk);
+    if (table === undefined || signatures.length === 0) return table;
+  } catch (thrown) {
+    if (!isFailure(thrown, 'filesystem-malformed')) throw thrown;
+    const notices = [`${thrown.message}: everything is copied`];
+    if (signatures.length === 0) return { partitions: [], notices };
+  }
+  // The boot sector of FAT has the mark of an MBR, and its code may look like entries.
+  signatures.push('a partition table');
+  return undefined;
+}
+
+/** Maps each partition by its own filesystem; all that lies outside of partitions is copied. */
+async function mapPartitions(
+  reader: ByteReader,
+  table: PartitionTable,
+  options: DiskMapOptions,
+): Promise<DiskMap> {
+  const allocated = outsideOf(table.partitions, reader.sizeBytes);
+  const files = new FileExtentList();
+  const notices = [...table.notices];
+  const partitions: DiskPartition[] = [];
+  let hasFiles = false;
+  for (const partition of table.partitions) {
+    const disk = new MetadataReader(reader, partition, options.signal);
+    const state = options.state ?? 'at-rest';
+    const map = await readFilesystemMap(disk, await signaturesOf(disk), state);
+    allocated.addAll(map.allocated, partition.offsetBytes);
+    if (map.fileExtents !== undefined) {
+      files.addAll(map.fileExtents, partition.offsetBytes);
+      hasFiles = true;
+    }
+    for (const notice of map.notices) notices.push(`partition ${partition.number}: ${notice}`);
+    partitions.push({ ...partition, filesystem: map.filesystem });
+  }
   return {
-    filesystem: map.filesystem,
-    allocated: [...map.allocated.extents()],
-    fileExtents: map.fileExtents,
+    filesystem: 'disk',
+    allocated: [...allocated.extents()],
+    fileExtents: hasFiles ? files.finish() : undefined,
     originBytes: 0,
-    notices: map.notices,
-    partitions: [],
+    notices,
+    partitions,
   };
 }
 
-/** Maps one filesystem, whichever it is. */
-async function readFilesystemMap(disk: MetadataReader, state: DiskState): Promise<FilesystemMap> {
-  const superblockEnd = SUPERBLOCK.offsetBytes + SUPERBLOCK.lengthBytes;
-  if (disk.sizeBytes >= superblockEnd) {
-    const head = await disk.read(0, superblockEnd, 'the first sectors');
-    if (isExt(head.subarray(SUPERBLOCK.offsetBytes))) {
-      return await readExtMap(disk, { state, dropsStale: true });
-    }
+function outsideOf(partitions: PartitionTable['partitions'], sizeBytes: number): RunList {
+  const all = new RunList('join-gaps');
+  all.add(0, sizeBytes);
+  const inside = new RunList('forget-short');
+  for (const partition of partitions) {
+    inside.add(partition.offsetBytes, partition.offsetBytes + partition.sizeBytes);
   }
-  return wholeMap(undefined, disk.sizeBytes, ['no known filesystem: everything is copied']);
+  return all.without(inside);
+}
+
+/** Maps one filesystem, whichever it is. */
+async function readFilesystemMap(
+  disk: MetadataReader,
+  signatures: readonly string[],
+  state: DiskState,
+): Promise<FilesystemMap> {
+  const [name, other] = signatures;
+  if (name === undefined) {
+    return wholeMap(undefined, disk.sizeBytes, ['no known filesystem: everything is copied']);
+  }
+  if (other !== undefined) {
+    const notice = `signatures of ${signatures.join(' and ')}: everything is copied`;
+    return wholeMap(undefined, disk.sizeBytes, [notice]);
+  }
+  if (name === 'ext') return await readExtMap(disk, { state, dropsStale: true });
+  if (name === 'vfat') return await readFatMap(disk, state);
+  if (name === 'swap') return await readSwapMap(disk);
+  return wholeMap(name, disk.sizeBytes, [`${name} is not known: everything is copied`]);
 }

@@ -100,16 +100,18 @@ async function staleRuns(
 ): Promise<RunList> {
   const stale = new RunList('forget-short');
   stale.addAll(files.unwritten);
+  const addBlocks = (start: number, end: number): void =>
+    stale.add(start * sb.blockBytes, end * sb.blockBytes);
   const tableBlocks = inodeTableBlocks(sb);
   for (const group of groups) {
     if (group === undefined || sb.checksums === 'none') continue;
     const used = Math.ceil((group.usedInodes * sb.inodeBytes) / sb.blockBytes);
-    const start = group.inodeTable + used;
-    stale.add(start * sb.blockBytes, (group.inodeTable + tableBlocks) * sb.blockBytes);
+    addBlocks(group.inodeTable + used, group.inodeTable + tableBlocks);
+    // Bitmaps of such a group were never written either.
+    if (group.isBitmapUninitialised) addBlocks(group.blockBitmap, group.blockBitmap + 1);
+    if (group.areInodesUninitialised) addBlocks(group.inodeBitmap, group.inodeBitmap + 1);
   }
-  for (const [start, end] of await journalRuns(disk, sb, groups)) {
-    stale.add(start * sb.blockBytes, end * sb.blockBytes);
-  }
+  for (const run of await journalRuns(disk, sb, groups)) addBlocks(...run);
   return stale;
 }
 

@@ -18,6 +18,8 @@ export interface ExtGroup {
   readonly freeClusters: number;
   /** Whether its block bitmap was never written: only metadata lies in it. */
   readonly isBitmapUninitialised: boolean;
+  /** Whether its inode bitmap and table were never written. */
+  readonly areInodesUninitialised: boolean;
   /** Inodes of the table that were ever used; those behind them may hold anything. */
   readonly usedInodes: number;
   readonly blockBitmapChecksum: number;
@@ -129,6 +131,7 @@ function parseDescriptor(bytes: Buffer, sb: ExtSuperblock, index: number): ExtGr
     inodeTable: wide(0x8, 0x28),
     freeClusters: narrow(0xc, 0x2c),
     isBitmapUninitialised: (flags & FLAGS.blocksUninitialised) !== 0,
+    areInodesUninitialised: (flags & FLAGS.inodesUninitialised) !== 0,
     usedInodes: (flags & FLAGS.inodesUninitialised) === 0 ? sb.inodesPerGroup - unused : 0,
     blockBitmapChecksum: narrow(0x18, 0x38),
   };
