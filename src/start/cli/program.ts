@@ -1,4 +1,7 @@
 import { Command } from '@commander-js/extra-typings';
+import { registerConfig } from './commands/config.ts';
+import { registerImages } from './commands/images.ts';
+import { registerLogin } from './commands/login.ts';
 import { registerSnapshot } from './commands/snapshot.ts';
 import { registerVersion } from './commands/version.ts';
 import type { CliContext } from './context.ts';
@@ -6,7 +9,13 @@ import type { CliContext } from './context.ts';
 /** Adds one command (or a family of them) to the program. One file each under `commands/`. */
 type Register = (program: Command, context: CliContext) => void;
 
-const COMMANDS: readonly Register[] = [registerSnapshot, registerVersion];
+const COMMANDS: readonly Register[] = [
+  registerConfig,
+  registerImages,
+  registerLogin,
+  registerSnapshot,
+  registerVersion,
+];
 
 /** Builds the command line of `ingot`. */
 export function buildProgram(context: CliContext): Command {

@@ -1,27 +1,15 @@
 import assert from 'node:assert/strict';
-import { type AddressInfo, connect } from 'node:net';
+import { connect } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import fc from 'fast-check';
-import { pino } from 'pino';
-import { MemoryBackend } from '../../../test/fakes/memory-backend.ts';
-import { systemClock } from '../../base/index.ts';
-import { httpServer } from './http-server.ts';
+import { startMemoryDaemon } from '../../../test/fakes/memory-daemon.ts';
 
 const API = '/api/ingot/v1';
-const backend = new MemoryBackend();
+const daemon = await startMemoryDaemon();
+const { backend, url: base } = daemon;
 const plain = Buffer.from(Array.from({ length: 200_000 }, (_, i) => (i * i) & 255));
-let base = '';
 let token = '';
-const server = await httpServer({
-  settings: { tls: undefined, trustProxy: false, publicUrl: undefined },
-  backend,
-  tokenSecret: Buffer.alloc(32, 7),
-  clock: systemClock,
-  logger: pino({ enabled: false }),
-  version: '0.0.0',
-  isHealthy: async () => true,
-});
 
 const call = (path: string, init: RequestInit = {}): Promise<Response> =>
   fetch(`${base}${path}`, {
@@ -35,8 +23,6 @@ async function codeOf(answer: Response): Promise<string> {
 }
 
 before(async () => {
-  await server.listen({ host: '127.0.0.1', port: 0 });
-  base = `http://127.0.0.1:${(server.server.address() as AddressInfo).port}`;
   const answer = await fetch(`${base}${API}/token`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
@@ -46,7 +32,7 @@ before(async () => {
   token = ((await answer.json()) as { access_token: string }).access_token;
 });
 
-after(() => server.close());
+after(() => daemon[Symbol.asyncDispose]());
 
 describe('access', () => {
   test('a client gets a token by HTTP Basic too', async () => {

@@ -1,0 +1,56 @@
+import { type Command, Option } from '@commander-js/extra-typings';
+import type { Image } from '../../../keep/index.ts';
+import type { CliContext } from '../context.ts';
+import { formatTable, formatTabs } from '../support/brightbox-table.ts';
+import { openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
+import {
+  IMAGE_COLUMNS,
+  imageJson,
+  inListOrder,
+  LONG_IMAGE_COLUMNS,
+} from '../support/image-views.ts';
+
+const EXAMPLES = `
+Examples:
+  ingot images list                    own images and public ones
+  ingot images list --type snapshot    only what was captured from something that ran
+  ingot images list --json | jq -r '.[].id'
+`;
+
+/** `ingot images list`. */
+export function registerImagesList(images: Command, context: CliContext): void {
+  images
+    .command('list')
+    .description('list images')
+    .option('-l, --long', 'more columns')
+    .option('-s, --simple', 'a tab between fields, no headings')
+    .addOption(
+      new Option('--type <type>', 'only these').choices(['official', 'upload', 'snapshot']),
+    )
+    .option('--json', 'as JSON')
+    .option(...PROFILE_OPTION)
+    .addHelpText('after', EXAMPLES)
+    .action(async (options) => {
+      using client = openClient(context, options);
+      const found: Image[] = [];
+      for await (const image of client.images()) {
+        const type = image.isOfficial ? 'official' : image.kind;
+        if (options.type === undefined || options.type === type) found.push(image);
+      }
+      const rows = inListOrder(found);
+      if (options.json === true) {
+        context.stdout.write(`${JSON.stringify(rows.map(imageJson), null, 2)}\n`);
+        return;
+      }
+      const columns = options.long === true ? LONG_IMAGE_COLUMNS : IMAGE_COLUMNS;
+      context.stdout.write(
+        options.simple === true
+          ? formatTabs(columns, rows)
+          : formatTable(columns, rows, terminalWidth(context)),
+      );
+    });
+}
+
+function terminalWidth({ stdout }: CliContext): number | undefined {
+  return 'isTTY' in stdout && stdout.isTTY === true ? stdout.columns : undefined;
+}

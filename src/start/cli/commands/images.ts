@@ -1,0 +1,17 @@
+import type { Command } from '@commander-js/extra-typings';
+import type { CliContext } from '../context.ts';
+import { registerImageChanges } from './images-change.ts';
+import { registerImagesDestroy } from './images-destroy.ts';
+import { registerImagesList } from './images-list.ts';
+import { registerImagesShow } from './images-show.ts';
+
+/** `ingot images …`. */
+export function registerImages(program: Command, context: CliContext): void {
+  const images = program
+    .command('images')
+    .description('the image library of a daemon: list, show, import, download and more');
+  registerImagesList(images, context);
+  registerImagesShow(images, context);
+  registerImageChanges(images, context);
+  registerImagesDestroy(images, context);
+}

@@ -1,0 +1,29 @@
+import { createInterface } from 'node:readline/promises';
+import { Writable } from 'node:stream';
+import type { CliContext } from '../context.ts';
+
+/**
+ * Asks one question on stderr and reads one line from stdin.
+ *
+ * @param hidden whether what is typed stays off the screen
+ */
+export async function ask(
+  context: CliContext,
+  question: string,
+  { hidden = false }: { readonly hidden?: boolean } = {},
+): Promise<string> {
+  context.stderr.write(question);
+  const nowhere = new Writable({ write: (_bytes, _encoding, done) => done() });
+  const isTerminal = 'isTTY' in context.stdin && context.stdin.isTTY === true;
+  const lines = createInterface({
+    input: context.stdin,
+    output: hidden ? nowhere : context.stderr,
+    terminal: isTerminal,
+  });
+  try {
+    return (await lines.question('', { signal: context.signal })).trim();
+  } finally {
+    lines.close();
+    if (hidden) context.stderr.write('\n');
+  }
+}

@@ -1,0 +1,203 @@
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import {
+  type ClientRequest,
+  Agent as HttpAgent,
+  request as httpRequest,
+  type IncomingMessage,
+} from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { errnoOf, IngotError, systemClock } from '../../base/index.ts';
+
+/** Connections to one daemon at once. */
+const MAX_SOCKETS = 6;
+/** Pauses between attempts of a call that may be made again. */
+const RETRY_PAUSES_MS = [250, 1000, 3000];
+/** An answer that is read into memory is never longer. */
+const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
+
+/** One call of the daemon. */
+export interface HttpCall {
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE' | 'HEAD';
+  /** Path below the daemon's URL, with its query. */
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Buffers are sent with their length; a stream is sent in chunks, and never twice. */
+  readonly body?: readonly Uint8Array[] | AsyncIterable<Uint8Array>;
+  /** Longest silence until the answer's head is there. */
+  readonly timeoutMs: number;
+  /** Whether making the call twice is the same as making it once. */
+  readonly isIdempotent: boolean;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** HTTP to one daemon: connections kept open, pauses between attempts, failures of the table. */
+export class HttpConnection implements Disposable {
+  readonly #base: URL;
+  readonly #agent: HttpAgent | HttpsAgent;
+  #wasReached = false;
+
+  /**
+   * @param url the daemon's base URL
+   * @param caPath PEM file of an authority to trust beside the system's
+   */
+  constructor(url: string, caPath: string | undefined) {
+    this.#base = new URL(url.endsWith('/') ? url : `${url}/`);
+    const options = { keepAlive: true, maxSockets: MAX_SOCKETS };
+    this.#agent =
+      this.#base.protocol === 'https:'
+        ? new HttpsAgent({
+            ...options,
+            ...(caPath === undefined ? {} : { ca: readAuthority(caPath) }),
+          })
+        : new HttpAgent(options);
+  }
+
+  /** The daemon's base URL, for messages. */
+  get url(): string {
+    return this.#base.href.replace(/\/$/, '');
+  }
+
+  /**
+   * Makes a call.
+   *
+   * @returns the answer, whatever its status, with its body unread: read it or destroy it
+   * @throws IngotError `daemon-unreachable`; the signal's reason when it aborts
+   */
+  async call(call: HttpCall): Promise<IncomingMessage> {
+    for (let attempt = 0; ; attempt++) {
+      call.signal?.throwIfAborted();
+      try {
+        const answer = await this.#once(call);
+        this.#wasReached = true;
+        return answer;
+      } catch (thrown) {
+        call.signal?.throwIfAborted();
+        const pauseMs = RETRY_PAUSES_MS[attempt];
+        // Nobody listened, so nothing was done: even a call that must be made once may be made. But
+        // a daemon that never answered is not restarting, it is not there.
+        const isRefused = errnoOf(thrown) === 'ECONNREFUSED';
+        const mayRepeat = isRefused ? this.#wasReached : call.isIdempotent;
+        if (pauseMs === undefined || !mayRepeat || isStream(call.body) || isFinal(thrown)) {
+          throw this.#unreachable(thrown);
+        }
+        await systemClock.sleep(pauseMs, call.signal);
+      }
+    }
+  }
+
+  /** Closes the connections that are kept open. */
+  [Symbol.dispose](): void {
+    this.#agent.destroy();
+  }
+
+  async #once(call: HttpCall): Promise<IncomingMessage> {
+    const url = new URL(call.path.replace(/^\//, ''), this.#base);
+    const headers: Record<string, string | number> = { ...call.headers };
+    if (Array.isArray(call.body)) {
+      headers['content-length'] = call.body.reduce((sum, part) => sum + part.byteLength, 0);
+    }
+    const send = url.protocol === 'https:' ? httpsRequest : httpRequest;
+    const request = send(url, {
+      method: call.method,
+      headers,
+      agent: this.#agent,
+      ...(call.signal === undefined ? {} : { signal: call.signal }),
+    });
+    request.setTimeout(call.timeoutMs, () => {
+      request.destroy(new Error(`no answer within ${call.timeoutMs / 1000} s`));
+    });
+    const answered = new Promise<IncomingMessage>((resolve, reject) => {
+      request.once('response', resolve);
+      request.once('error', reject);
+    });
+    const sent = writeBody(request, call.body);
+    // A refusal may come while the body is still being sent: the answer then says more.
+    const answer = await Promise.race([answered, sent.then(() => answered)]);
+    request.setTimeout(0);
+    request.on('error', () => undefined);
+    sent.catch(() => undefined);
+    return answer;
+  }
+
+  #unreachable(cause: unknown): IngotError {
+    if (cause instanceof IngotError) return cause;
+    const reason = errnoOf(cause) ?? (cause instanceof Error ? cause.message : String(cause));
+    return new IngotError(
+      'daemon-unreachable',
+      `no answer from ${this.url}: ${reason}`,
+      { url: this.url },
+      { cause },
+    );
+  }
+}
+
+/**
+ * Reads an answer's body into memory.
+ *
+ * @throws IngotError `daemon-protocol` when it is too long, `daemon-unreachable` when it breaks off
+ */
+export async function readAnswer(answer: IncomingMessage): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  let count = 0;
+  try {
+    for await (const piece of answer) {
+      const bytes = piece as Buffer;
+      count += bytes.byteLength;
+      if (count > MAX_ANSWER_BYTES) {
+        throw new IngotError('daemon-protocol', `an answer is above ${MAX_ANSWER_BYTES} bytes`);
+      }
+      pieces.push(bytes);
+    }
+  } catch (cause) {
+    if (cause instanceof IngotError) throw cause;
+    throw new IngotError('daemon-unreachable', 'the answer broke off', {}, { cause });
+  }
+  return Buffer.concat(pieces);
+}
+
+async function writeBody(request: ClientRequest, body: HttpCall['body']): Promise<void> {
+  if (body === undefined) {
+    request.end();
+    return;
+  }
+  if (!isStream(body)) {
+    for (const part of body) request.write(part);
+    request.end();
+    return;
+  }
+  const closed = new AbortController();
+  request.once('close', () => closed.abort());
+  try {
+    for await (const part of body) {
+      if (request.destroyed) return;
+      if (!request.write(part)) await once(request, 'drain', { signal: closed.signal });
+    }
+    request.end();
+  } catch (thrown) {
+    if (closed.signal.aborted) return;
+    request.destroy(thrown instanceof Error ? thrown : new Error(String(thrown)));
+    throw thrown;
+  }
+}
+
+function isStream(body: HttpCall['body']): body is AsyncIterable<Uint8Array> {
+  return body !== undefined && Symbol.asyncIterator in body;
+}
+
+/** Certificates and names do not become right by asking again. */
+function isFinal(thrown: unknown): boolean {
+  const code = errnoOf(thrown) ?? '';
+  return (
+    thrown instanceof IngotError ||
+    /^(ERR_TLS|CERT_|DEPTH_|SELF_SIGNED|UNABLE_TO|ENOTFOUND)/.test(code)
+  );
+}
+
+function readAuthority(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new IngotError('settings-invalid', `${path} cannot be read`, { path }, { cause });
+  }
+}
