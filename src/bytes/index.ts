@@ -25,6 +25,24 @@ export {
   spliceGzip,
 } from './gzip-splice.ts';
 export {
+  encodeManifestPage,
+  MAX_PAGE_BYTES,
+  MAX_PAGE_ENTRIES,
+  type ManifestPage,
+  PageCutter,
+  type PageEntry,
+  parseManifestPage,
+} from './manifest-page.ts';
+export {
+  formatManifestRoot,
+  MAX_ROOT_BYTES,
+  type ManifestCapture,
+  type ManifestRoot,
+  parseManifestRoot,
+  publicKeyBytes,
+  type RootPage,
+} from './manifest-root.ts';
+export {
   type Artifact,
   type ArtifactHeader,
   type AugmentHeader,
@@ -61,6 +79,20 @@ export {
 export type { DependsValue, TypeInfo } from './mender-artifact/type-info.ts';
 export type { FormatVersion } from './mender-artifact/version-file.ts';
 export { OffsetTable } from './offset-table.ts';
+export {
+  checkPackHeader,
+  encodePackFooter,
+  encodePackHeader,
+  isPackId,
+  PACK_ENTRY_BYTES,
+  PACK_HEADER_BYTES,
+  PACK_TARGET_BYTES,
+  PACK_TARGET_ENTRIES,
+  PACK_TRAILER_BYTES,
+  type PackEntry,
+  parsePackFooter,
+  parsePackTrailer,
+} from './pack.ts';
 export { MAX_CHUNK_BYTES, MAX_CODED_BYTES, type Segment } from './segment.ts';
 export { makeSegmentProbe, type SegmentProbe } from './segment-probe.ts';
 export { storedSegment, storedSegmentBytes } from './stored-segment.ts';

@@ -1,3 +1,5 @@
+export type { Account, ApiClient } from './accounts/account-catalogue.ts';
+export type { Disk, DiskFile } from './chunks/disk.ts';
 export type { SegmentCodec } from './chunks/segment-codec.ts';
 export type {
   IngestSession,
@@ -5,7 +7,17 @@ export type {
   IngestTarget,
   ManifestEntry,
 } from './ingest/ingest-session.ts';
+export type { Job, JobKind, JobState } from './jobs/job-catalogue.ts';
+export type { Catalogue } from './library/catalogue.ts';
+export { DirectoryLibrary, type LibraryParts } from './library/directory-library.ts';
 export type { Image, ImageDescription, ImageKind, ImageStatus } from './library/image.ts';
+export type {
+  AccountLibrary,
+  ImagePage,
+  ImageUpdate,
+  LibrarySession,
+} from './library/image-library.ts';
+export type { LibraryLimits } from './library/library-context.ts';
 export type {
   ChunkLocation,
   OpenChunk,

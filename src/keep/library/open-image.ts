@@ -3,7 +3,7 @@ import type { Image } from './image.ts';
 
 /** Where a segment lies in the chunk store. Only the library that gave it reads it. */
 export interface ChunkLocation {
-  readonly packId: number;
+  readonly packId: string;
   readonly offsetBytes: number;
 }
 

@@ -1,0 +1,261 @@
+import { type Digest, type Id, IngotError } from '../../base/index.ts';
+import type { PackEntry } from '../../bytes/index.ts';
+import type { ChunkPlace, ImageRow, PackRow, PageRow } from '../library/catalogue.ts';
+import type { SqliteConnection } from './sqlite-connection.ts';
+import { insertImage, updateImage } from './sqlite-images.ts';
+import { blobOf, CONDEMNED, LIVE, PLACE_COLUMNS, placeOf, QUARANTINED } from './sqlite-rows.ts';
+
+/** Pages looked at before a chunk counts as not granted: the client then uploads it, which is safe. */
+const MOST_PAGES_PER_GRANT = 1000;
+
+/** The catalogue's calls for one ingest. */
+export function ingestCalls(db: SqliteConnection) {
+  return {
+    beginSession(session: string): void {
+      db.run('INSERT INTO temp.sessions (name) VALUES (?)', session);
+    },
+
+    endSession(session: string): void {
+      db.transaction(() => {
+        const id = sessionId(db, session);
+        if (id === undefined) return;
+        db.run('DELETE FROM temp.session_chunks WHERE session_id = ?', id);
+        db.run('DELETE FROM temp.session_pages WHERE session_id = ?', id);
+        db.run('DELETE FROM temp.sessions WHERE id = ?', id);
+      });
+    },
+
+    grant(session: string, accountId: Id<'acc'>, digests: readonly Digest[]): boolean[] {
+      return db.transaction(() => {
+        const id = needSession(db, session);
+        return digests.map((digest) => {
+          const chunk = liveChunk(db, digest);
+          if (chunk === undefined) return false;
+          const seen = db.get(
+            `SELECT 1 FROM
+               (SELECT page_id FROM page_chunks WHERE chunk_id = ? LIMIT ${MOST_PAGES_PER_GRANT}) pc
+               CROSS JOIN image_pages ip ON ip.page_id = pc.page_id
+               CROSS JOIN state.images i ON i.id = ip.image_id
+             WHERE (i.owner_id = ? OR i.is_public = 1) AND i.status IN ('available', 'deprecated')
+             LIMIT 1`,
+            chunk,
+            accountId,
+          );
+          if (seen === undefined && !holds(db, id, chunk)) return false;
+          hold(db, id, chunk);
+          return true;
+        });
+      });
+    },
+
+    deliver(session: string, digests: readonly Digest[]): boolean[] {
+      return db.transaction(() => {
+        const id = needSession(db, session);
+        return digests.map((digest) => {
+          const chunk = liveChunk(db, digest);
+          if (chunk === undefined) return false;
+          hold(db, id, chunk);
+          return true;
+        });
+      });
+    },
+
+    addPack(session: string | undefined, pack: PackRow, entries: readonly PackEntry[]): void {
+      db.transaction(() => {
+        const id = session === undefined ? undefined : needSession(db, session);
+        const packNumber = addPackRow(db, pack);
+        for (const entry of entries) {
+          const chunk = addChunk(db, packNumber, entry);
+          if (id !== undefined) hold(db, id, chunk);
+        }
+      });
+    },
+
+    placesFor(session: string, digests: readonly Digest[]): ChunkPlace[] {
+      const id = needSession(db, session);
+      return digests.map((digest) => {
+        const row = db.get(
+          `SELECT ${PLACE_COLUMNS} FROM chunks c JOIN packs p ON p.id = c.pack_id WHERE c.digest = ?`,
+          blobOf(digest),
+        );
+        if (
+          row === undefined ||
+          row['state'] === QUARANTINED ||
+          !holds(db, id, Number(row['id']))
+        ) {
+          throw new IngotError(
+            'chunk-missing',
+            `the manifest names the chunk ${digest}, which was neither granted nor delivered`,
+            { digest },
+          );
+        }
+        return placeOf(row);
+      });
+    },
+
+    stagePage(session: string, number: number, page: PageRow, digests: readonly Digest[]): void {
+      db.transaction(() => {
+        const id = needSession(db, session);
+        const pageId = addPage(db, page, digests);
+        db.run(
+          'INSERT INTO temp.session_pages (session_id, number, page_id) VALUES (?, ?, ?)',
+          id,
+          number,
+          pageId,
+        );
+      });
+    },
+
+    reserveImage(row: ImageRow): boolean {
+      return db.transaction(() => insertImage(db, { ...row, status: 'creating' }));
+    },
+
+    commitImage(session: string, row: ImageRow): void {
+      db.transaction(() => {
+        const id = needSession(db, session);
+        const moved = db.run(
+          `INSERT INTO image_pages (image_id, number, page_id)
+             SELECT ?, number, page_id FROM temp.session_pages WHERE session_id = ?`,
+          row.id,
+          id,
+        );
+        if (moved !== row.pageCount) {
+          throw new RangeError(`${moved} of ${row.pageCount} pages of ${row.id} are staged`);
+        }
+      });
+      // The state last: an image is there from this transaction on, and not before.
+      db.transaction(() => {
+        updateImage(db, row.id, row);
+        db.run(
+          `UPDATE state.images SET gzip_size_bytes = ?, added_bytes = ?, virtual_size_bytes = ?,
+             claimed_digest = ?, page_count = ?, capture = ?, chunk_rule = ? WHERE id = ?`,
+          row.gzipSizeBytes,
+          row.addedBytes,
+          row.virtualSizeBytes,
+          row.claimedDigest ?? null,
+          row.pageCount,
+          JSON.stringify(row.capture),
+          row.chunkRule,
+          row.id,
+        );
+      });
+    },
+  };
+}
+
+/** Adds a pack, or returns the number of the one with this name. */
+export function addPackRow(db: SqliteConnection, pack: PackRow): number {
+  const known = db.get('SELECT id FROM packs WHERE name = ?', pack.packId);
+  if (known !== undefined) return Number(known['id']);
+  return db.insert(
+    'INSERT INTO packs (name, size_bytes) VALUES (?, ?)',
+    pack.packId,
+    pack.sizeBytes,
+  );
+}
+
+/** Adds a page with its chunks; one that is there stays as it is. Every chunk must be known. */
+export function addPage(db: SqliteConnection, page: PageRow, digests: readonly Digest[]): number {
+  const blob = blobOf(page.digest);
+  const known = db.get('SELECT id FROM pages WHERE digest = ?', blob);
+  if (known !== undefined) return Number(known['id']);
+  const pageId = db.insert(
+    `INSERT INTO pages (digest, entries, plain_bytes, coded_bytes, plain_crc, coded_tag)
+       VALUES (?, ?, ?, ?, ?, ?)`,
+    blob,
+    page.entries,
+    page.plainBytes,
+    page.layout?.codedBytes ?? null,
+    page.layout?.plainCrc32 ?? null,
+    page.layout === undefined ? null : blobOf(page.layout.codedTag),
+  );
+  for (const digest of digests) {
+    db.run(
+      'INSERT OR IGNORE INTO page_chunks (chunk_id, page_id) SELECT id, ? FROM chunks WHERE digest = ?',
+      pageId,
+      blobOf(digest),
+    );
+  }
+  return pageId;
+}
+
+/** Makes a chunk known. A healthy copy that is there stays; another one is replaced. */
+function addChunk(db: SqliteConnection, packNumber: number, entry: PackEntry): number {
+  const digest = blobOf(entry.digest);
+  const known = db.get('SELECT id, state FROM chunks WHERE digest = ?', digest);
+  if (known === undefined) {
+    return db.insert(
+      `INSERT INTO chunks
+         (digest, pack_id, offset_bytes, coded_bytes, plain_bytes, plain_crc, coded_crc)
+         VALUES (?, ?, ?, ?, ?, ?, ?)`,
+      digest,
+      packNumber,
+      entry.offsetBytes,
+      entry.codedBytes,
+      entry.plainBytes,
+      entry.plainCrc32,
+      entry.codedCrc32,
+    );
+  }
+  const chunk = Number(known['id']);
+  if (known['state'] === LIVE) return chunk;
+  db.run(
+    `UPDATE chunks SET pack_id = ?, offset_bytes = ?, coded_bytes = ?, plain_bytes = ?,
+       plain_crc = ?, coded_crc = ?, state = ${LIVE} WHERE id = ?`,
+    packNumber,
+    entry.offsetBytes,
+    entry.codedBytes,
+    entry.plainBytes,
+    entry.plainCrc32,
+    entry.codedCrc32,
+    chunk,
+  );
+  if (known['state'] === QUARANTINED) forgetLayouts(db, chunk);
+  return chunk;
+}
+
+/** The coded bytes of a healed chunk may differ: every page that has it is measured again. */
+function forgetLayouts(db: SqliteConnection, chunk: number): void {
+  db.run(
+    `UPDATE pages SET coded_bytes = NULL, plain_crc = NULL, coded_tag = NULL
+       WHERE id IN (SELECT page_id FROM page_chunks WHERE chunk_id = ?)`,
+    chunk,
+  );
+}
+
+function liveChunk(db: SqliteConnection, digest: Digest): number | undefined {
+  const row = db.get('SELECT id, state FROM chunks WHERE digest = ?', blobOf(digest));
+  return row === undefined || row['state'] === CONDEMNED || row['state'] === QUARANTINED
+    ? undefined
+    : Number(row['id']);
+}
+
+function hold(db: SqliteConnection, session: number, chunk: number): void {
+  db.run(
+    'INSERT OR IGNORE INTO temp.session_chunks (session_id, chunk_id) VALUES (?, ?)',
+    session,
+    chunk,
+  );
+}
+
+function holds(db: SqliteConnection, session: number, chunk: number): boolean {
+  const row = db.get(
+    'SELECT 1 FROM temp.session_chunks WHERE session_id = ? AND chunk_id = ?',
+    session,
+    chunk,
+  );
+  return row !== undefined;
+}
+
+function sessionId(db: SqliteConnection, session: string): number | undefined {
+  const row = db.get('SELECT id FROM temp.sessions WHERE name = ?', session);
+  return row === undefined ? undefined : Number(row['id']);
+}
+
+function needSession(db: SqliteConnection, session: string): number {
+  const id = sessionId(db, session);
+  if (id === undefined) {
+    throw new IngotError('ingest-expired', `the ingest ${session} is over`, { ingest: session });
+  }
+  return id;
+}

@@ -1,0 +1,109 @@
+import type { Job } from '../jobs/job-catalogue.ts';
+import type { SqliteConnection } from './sqlite-connection.ts';
+import { jobOf } from './sqlite-rows.ts';
+
+/** The catalogue's calls for jobs. */
+export function jobCalls(db: SqliteConnection) {
+  return {
+    addJob(job: Job): Job {
+      return db.transaction(() => {
+        const open = db.get(
+          `SELECT * FROM state.jobs
+             WHERE kind = ? AND subject = ? AND state IN ('queued', 'running')`,
+          job.kind,
+          job.subject,
+        );
+        if (open !== undefined) return jobOf(open);
+        db.run(
+          `INSERT INTO state.jobs VALUES
+             (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+          job.id,
+          job.kind,
+          job.subject,
+          job.accountId ?? null,
+          job.state,
+          job.owner,
+          job.leaseUntil,
+          job.attempts,
+          job.doneBytes,
+          job.totalBytes ?? null,
+          job.stage,
+          job.checkpoint,
+          job.outcome,
+          job.createdAt,
+          job.finishedAt ?? null,
+        );
+        return job;
+      });
+    },
+
+    job(jobId: string): Job | undefined {
+      const row = db.get('SELECT * FROM state.jobs WHERE id = ?', jobId);
+      return row === undefined ? undefined : jobOf(row);
+    },
+
+    jobs({ isOpen, limit }: { isOpen: boolean | undefined; limit: number }): Job[] {
+      const where =
+        isOpen === undefined ? '' : `WHERE state ${isOpen ? 'IN' : 'NOT IN'} ('queued', 'running')`;
+      return db
+        .all(`SELECT * FROM state.jobs ${where} ORDER BY number DESC LIMIT ?`, limit)
+        .map(jobOf);
+    },
+
+    claimJob(owner: string, now: number, leaseUntil: number): Job | undefined {
+      return db.transaction(() => {
+        const row = db.get(
+          `UPDATE state.jobs SET state = 'running', owner = ?, lease_until = ?, attempts = attempts + 1
+             WHERE number = (SELECT number FROM state.jobs
+               WHERE state = 'queued' OR (state = 'running' AND lease_until <= ?)
+               ORDER BY number LIMIT 1)
+             RETURNING *`,
+          owner,
+          leaseUntil,
+          now,
+        );
+        return row === undefined ? undefined : jobOf(row);
+      });
+    },
+
+    touchJob(
+      jobId: string,
+      owner: string,
+      changes: Partial<
+        Pick<Job, 'leaseUntil' | 'doneBytes' | 'totalBytes' | 'stage' | 'checkpoint'>
+      >,
+    ): boolean {
+      const changed = db.run(
+        `UPDATE state.jobs SET lease_until = coalesce(?, lease_until),
+           done_bytes = coalesce(?, done_bytes), total_bytes = coalesce(?, total_bytes),
+           stage = coalesce(?, stage), checkpoint = coalesce(?, checkpoint)
+           WHERE id = ? AND owner = ? AND state = 'running'`,
+        changes.leaseUntil ?? null,
+        changes.doneBytes ?? null,
+        changes.totalBytes ?? null,
+        changes.stage ?? null,
+        changes.checkpoint ?? null,
+        jobId,
+        owner,
+      );
+      return changed === 1;
+    },
+
+    finishJob(
+      jobId: string,
+      owner: string,
+      end: Pick<Job, 'state' | 'outcome' | 'finishedAt'>,
+    ): boolean {
+      const changed = db.run(
+        `UPDATE state.jobs SET state = ?, outcome = ?, finished_at = ?
+           WHERE id = ? AND owner = ? AND state = 'running'`,
+        end.state,
+        end.outcome,
+        end.finishedAt ?? null,
+        jobId,
+        owner,
+      );
+      return changed === 1;
+    },
+  };
+}

@@ -1,0 +1,270 @@
+import { type Clock, GIB, type Id, IngotError, type Log, MIB, newId } from '../../base/index.ts';
+import { PACK_TARGET_BYTES } from '../../bytes/index.ts';
+import type { Disk } from '../chunks/disk.ts';
+import { PackFiles } from '../chunks/pack-reader.ts';
+import type { SegmentCodec } from '../chunks/segment-codec.ts';
+import { AccountView, type LibraryWorks } from './account-view.ts';
+import type { Catalogue, ImageChanges, ImageRow } from './catalogue.ts';
+import { DirectoryIngest } from './directory-ingest.ts';
+import type { ImageDescription } from './image.ts';
+import { ImageLeases } from './image-leases.ts';
+import type { AccountLibrary, LibrarySession } from './image-library.ts';
+import type { LibraryContext, LibraryLimits } from './library-context.ts';
+import { createLibraryKey, type LibraryKey, readLibraryKey } from './library-key.ts';
+import { ManifestFiles, makeManifestFolders } from './manifest-files.ts';
+import { Mutex } from './mutex.ts';
+import { PlainDigests } from './plain-digests.ts';
+import { recoverLibrary } from './recover.ts';
+import { Reserve } from './reserve.ts';
+import { StoppingDisk } from './stopping-disk.ts';
+
+/** What a library is opened with. */
+export interface LibraryParts {
+  readonly disk: Disk;
+  /** Called once the lock is held. The library closes it. */
+  readonly openCatalogue: () => Promise<Catalogue>;
+  readonly codec: SegmentCodec;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly limits?: Partial<LibraryLimits>;
+}
+
+const LIMITS: LibraryLimits = {
+  sessions: 64,
+  sessionsPerAccount: 16,
+  sessionIdleMs: 600_000,
+  sessionBytes: 16 * 1024 * GIB,
+  entries: 256 * 1024 * 1024,
+  virtualBytes: 64 * 1024 * GIB,
+  packBytes: PACK_TARGET_BYTES,
+  digestBytes: 8 * GIB,
+  reserveBytes: 16 * MIB,
+};
+const HOUSEKEEPING_MS = 30_000;
+
+/**
+ * The image library in one data directory (docs/library.md).
+ *
+ * One process has it open. Disposal ends sessions, waits for running work, and lets go of the lock.
+ */
+export class DirectoryLibrary implements AsyncDisposable {
+  readonly #context: LibraryContext;
+  readonly #sessions = new Map<string, DirectoryIngest>();
+  readonly #digests: PlainDigests;
+  readonly #end = new AbortController();
+  readonly #owned: AsyncDisposableStack;
+  /** Deletions that wait for nobody: ended before the library is. */
+  readonly #pending = new Set<Promise<void>>();
+  readonly #works: LibraryWorks = {
+    begin: (accountId, description) => this.#begin(accountId, description),
+    ingest: (accountId, id) => this.#ingest(accountId, id),
+    change: (row, changes) => this.#change(row, changes),
+    destroy: (row) => this.#destroy(row),
+    plainDigest: (imageId, signal) => this.#digests.of(imageId, signal),
+  };
+
+  private constructor(context: LibraryContext, owned: AsyncDisposableStack) {
+    this.#context = context;
+    this.#owned = owned;
+    this.#digests = new PlainDigests(context, (row, changes) => this.#change(row, changes));
+  }
+
+  /**
+   * Opens the library, or makes one in an empty directory; cleans up what a crash has left.
+   *
+   * @throws IngotError `library-busy` when another process has it, `version-unknown`,
+   *   `library-unusable`
+   */
+  static async open(parts: LibraryParts): Promise<DirectoryLibrary> {
+    await using undo = new AsyncDisposableStack();
+    undo.use(await parts.disk.lock('lock'));
+    const disk = new StoppingDisk(parts.disk);
+    const key = (await readLibraryKey(disk)) ?? (await createLibrary(disk));
+    const catalogue = undo.use(await parts.openCatalogue());
+    const packFiles = undo.use(new PackFiles(disk));
+    const limits = { ...LIMITS, ...parts.limits };
+    // The leases tell the library, which is made from a context that has the leases.
+    let library: DirectoryLibrary | undefined;
+    const context: LibraryContext = {
+      disk,
+      catalogue,
+      packFiles,
+      codec: parts.codec,
+      clock: parts.clock,
+      log: parts.log,
+      limits,
+      libraryId: key.libraryId,
+      manifests: new ManifestFiles(disk, key),
+      leases: new ImageLeases((imageId) => {
+        if (library !== undefined) library.#onFree(imageId);
+      }),
+      reserve: new Reserve(disk, limits.reserveBytes),
+      pageGate: new Mutex(),
+      imageGate: new Mutex(),
+    };
+    await recoverLibrary(context);
+    await context.reserve.fill();
+    library = new DirectoryLibrary(context, undo.move());
+    library.#track(library.#housekeep());
+    return library;
+  }
+
+  /** The library as this account sees it. */
+  forAccount(accountId: Id<'acc'>): AccountLibrary {
+    return new AccountView(this.#context, this.#works, accountId);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#end.abort(new IngotError('library-busy', 'the library is being closed'));
+    await using _owned = this.#owned;
+    await this.#digests[Symbol.asyncDispose]();
+    await Promise.allSettled([...this.#sessions.values()].map((session) => session.abort()));
+    while (this.#pending.size > 0) await Promise.allSettled([...this.#pending]);
+  }
+
+  async #begin(accountId: Id<'acc'>, description: ImageDescription): Promise<LibrarySession> {
+    const { limits, catalogue } = this.#context;
+    this.#end.signal.throwIfAborted();
+    await this.#expireSessions();
+    const own = [...this.#sessions.values()].filter((session) => session.accountId === accountId);
+    if (this.#sessions.size >= limits.sessions || own.length >= limits.sessionsPerAccount) {
+      throw new IngotError(
+        'library-busy',
+        `${this.#sessions.size} ingests are open, ${own.length} of them by ${accountId}`,
+      );
+    }
+    let id = newId('ing');
+    while (this.#sessions.has(id)) id = newId('ing');
+    const session = new DirectoryIngest(this.#context, id, accountId, description, {
+      onCommitted: (row) => {
+        if (row.virtualSizeBytes <= limits.digestBytes) this.#digests.start(row.id);
+      },
+      onEnded: () => this.#sessions.delete(id),
+    });
+    this.#sessions.set(id, session);
+    try {
+      await catalogue.beginSession(id);
+    } catch (error) {
+      this.#sessions.delete(id);
+      throw error;
+    }
+    return session;
+  }
+
+  #ingest(accountId: Id<'acc'>, id: string): LibrarySession {
+    const session = this.#sessions.get(id);
+    if (session === undefined || session.accountId !== accountId) {
+      const name = id.slice(0, 64);
+      throw new IngotError('ingest-not-found', `there is no ingest ${name}`, { ingest: name });
+    }
+    return session;
+  }
+
+  async #change(row: ImageRow, changes: ImageChanges): Promise<ImageRow> {
+    const { catalogue, manifests, imageGate, reserve } = this.#context;
+    return await imageGate.run(async () => {
+      const now = await catalogue.image(row.id);
+      if (now === undefined || (now.status !== 'available' && now.status !== 'deprecated')) {
+        throw new IngotError('image-not-found', `there is no image ${row.id}`, { imageId: row.id });
+      }
+      const changed: ImageRow = { ...now, ...changes };
+      await reserve.whileFreeing(async () => {
+        // The record first: after a crash in between the change is lost, but nothing is wrong.
+        await manifests.putRecord(changed);
+        await catalogue.updateImage(row.id, changes);
+      });
+      return changed;
+    });
+  }
+
+  async #destroy(row: ImageRow): Promise<void> {
+    const { catalogue, manifests, imageGate, reserve } = this.#context;
+    await imageGate.run(async () => {
+      const now = await catalogue.image(row.id);
+      if (now === undefined || (now.status !== 'available' && now.status !== 'deprecated')) {
+        throw new IngotError('image-not-found', `there is no image ${row.id}`, { imageId: row.id });
+      }
+      if (now.isLocked) throw new IngotError('image-in-use', `${row.id} is locked`);
+      await reserve.whileFreeing(async () => {
+        await catalogue.updateImage(row.id, { status: 'deleting' });
+        await manifests.putRecord({ ...now, status: 'deleted' });
+      });
+    });
+    if (!this.#context.leases.has(row.id)) await this.#finishDeletion(row.id);
+  }
+
+  /** Lets go of what a deleted image held. Interrupted, the next start goes on. */
+  async #finishDeletion(imageId: Id<'img'>): Promise<void> {
+    const { catalogue, manifests, imageGate, reserve } = this.#context;
+    await imageGate.run(() =>
+      reserve.whileFreeing(async () => {
+        const row = await catalogue.image(imageId);
+        if (row?.status !== 'deleting' || this.#context.leases.has(imageId)) return;
+        await manifests.removeRoot(imageId);
+        await manifests.syncImages();
+        await catalogue.releasePages(imageId);
+        await catalogue.updateImage(imageId, { status: 'deleted' });
+      }),
+    );
+  }
+
+  #onFree(imageId: Id<'img'>): void {
+    if (!this.#end.signal.aborted) this.#track(this.#finishDeletion(imageId));
+  }
+
+  async #housekeep(): Promise<void> {
+    const { clock, reserve } = this.#context;
+    while (!this.#end.signal.aborted) {
+      try {
+        await clock.sleep(HOUSEKEEPING_MS, this.#end.signal);
+      } catch {
+        return;
+      }
+      await this.#expireSessions();
+      await reserve.fill();
+    }
+  }
+
+  async #expireSessions(): Promise<void> {
+    for (const session of [...this.#sessions.values()]) {
+      if (!session.isIdle) continue;
+      this.#context.log.info('an ingest without calls is given up', { ingest: session.id });
+      await session.abort();
+    }
+  }
+
+  #track(work: Promise<void>): void {
+    const tracked = work
+      .catch((error: unknown) => {
+        this.#context.log.error('work in the background failed', { error: String(error) });
+      })
+      .finally(() => this.#pending.delete(tracked));
+    this.#pending.add(tracked);
+  }
+}
+
+async function createLibrary(disk: Disk): Promise<LibraryKey> {
+  const names = await disk.list('.');
+  // A half-made library has no marker: making one again over it is safe, over anything else not.
+  const foreign = names.filter((name) => !OWN_NAMES.has(name));
+  if (foreign.length > 0) {
+    throw new IngotError(
+      'library-unusable',
+      `the data directory is no library, and not empty: it has ${foreign[0]}`,
+    );
+  }
+  await disk.makeFolder('packs');
+  await disk.makeFolder('incoming');
+  await makeManifestFolders(disk);
+  return await createLibraryKey(disk);
+}
+
+const OWN_NAMES = new Set([
+  'incoming',
+  'keys',
+  'lock',
+  'lost+found',
+  'manifests',
+  'packs',
+  'ingot-library.json.new',
+]);

@@ -1,0 +1,142 @@
+import { type Digest, type Id, IngotError, isId } from '../../base/index.ts';
+import {
+  formatManifestRoot,
+  MAX_PAGE_BYTES,
+  MAX_ROOT_BYTES,
+  type ManifestPage,
+  type ManifestRoot,
+  parseManifestPage,
+  parseManifestRoot,
+} from '../../bytes/index.ts';
+import { type Disk, folderOf, readWhole, writeWhole } from '../chunks/disk.ts';
+import type { ImageRow } from './catalogue.ts';
+import { formatImageRecord, type ImageRecord, parseImageRecord } from './image-record.ts';
+import type { LibraryKey } from './library-key.ts';
+
+const IMAGES_FOLDER = 'manifests/images';
+const PAGES_FOLDER = 'manifests/pages';
+const MAX_RECORD_BYTES = 1024 * 1024;
+
+/** Manifests and records as files of the data directory (docs/formats/manifest.md). */
+export class ManifestFiles {
+  readonly #disk: Disk;
+  readonly #key: LibraryKey;
+
+  constructor(disk: Disk, key: LibraryKey) {
+    this.#disk = disk;
+    this.#key = key;
+  }
+
+  /**
+   * Makes pages durable. One that is there and whole is left; a damaged one is replaced.
+   *
+   * Files first and their folders after, so that the disk can join the syncs.
+   */
+  async putPages(pages: readonly ManifestPage[]): Promise<void> {
+    const folders = new Set<string>();
+    await Promise.all(
+      pages.map(async (page) => {
+        const path = pagePath(page.digest);
+        const there = await readWhole(this.#disk, path, MAX_PAGE_BYTES);
+        // Also where the page was there: who wrote it may not have synced the folder yet.
+        folders.add(folderOf(path));
+        if (there?.equals(page.bytes)) return;
+        await writeWhole(this.#disk, path, page.bytes, { isDurable: false });
+      }),
+    );
+    await Promise.all([...folders].map((folder) => this.#disk.syncFolder(folder)));
+  }
+
+  /** @throws IngotError `manifest-invalid` when it is missing or damaged */
+  async page(digest: Digest): Promise<ManifestPage> {
+    const bytes = await readWhole(this.#disk, pagePath(digest), MAX_PAGE_BYTES);
+    if (bytes === undefined) {
+      throw new IngotError('manifest-invalid', `manifest page ${digest} is missing`, { digest });
+    }
+    return parseManifestPage(bytes, digest);
+  }
+
+  async removePages(digests: readonly Digest[]): Promise<void> {
+    for (const digest of digests) await this.#disk.remove(pagePath(digest));
+  }
+
+  async putRoot(root: ManifestRoot): Promise<void> {
+    const bytes = formatManifestRoot(root, this.#key.privateKey);
+    if (bytes.length > MAX_ROOT_BYTES) {
+      throw new IngotError('manifest-invalid', `a manifest of ${bytes.length} bytes is too large`);
+    }
+    await writeWhole(this.#disk, rootPath(root.imageId), bytes);
+  }
+
+  /** @throws IngotError `manifest-invalid` when it is missing, damaged or signed by somebody else */
+  async root(imageId: Id<'img'>): Promise<ManifestRoot> {
+    const bytes = await readWhole(this.#disk, rootPath(imageId), MAX_ROOT_BYTES);
+    if (bytes === undefined) {
+      throw new IngotError('manifest-invalid', `the manifest of ${imageId} is missing`, {
+        imageId,
+      });
+    }
+    const root = parseManifestRoot(bytes, [this.#key.publicKey]);
+    if (root.imageId !== imageId) {
+      throw new IngotError(
+        'manifest-invalid',
+        `the manifest of ${imageId} is that of ${root.imageId}`,
+        { imageId },
+      );
+    }
+    return root;
+  }
+
+  async removeRoot(imageId: Id<'img'>): Promise<void> {
+    await this.#disk.remove(rootPath(imageId));
+  }
+
+  async putRecord(row: ImageRow): Promise<void> {
+    await writeWhole(this.#disk, recordPath(row.id), formatImageRecord(row));
+  }
+
+  async record(imageId: Id<'img'>): Promise<ImageRecord | undefined> {
+    const bytes = await readWhole(this.#disk, recordPath(imageId), MAX_RECORD_BYTES);
+    return bytes === undefined ? undefined : parseImageRecord(bytes, imageId);
+  }
+
+  async removeRecord(imageId: Id<'img'>): Promise<void> {
+    await this.#disk.remove(recordPath(imageId));
+  }
+
+  async syncImages(): Promise<void> {
+    await this.#disk.syncFolder(IMAGES_FOLDER);
+  }
+
+  /** @returns ids that have a manifest, and ids that have a record, ascending */
+  async list(): Promise<{ readonly roots: Id<'img'>[]; readonly records: Id<'img'>[] }> {
+    const names = await this.#disk.list(IMAGES_FOLDER);
+    const idsOf = (ending: string): Id<'img'>[] =>
+      names
+        .filter((name) => name.endsWith(ending))
+        .map((name) => name.slice(0, -ending.length))
+        .filter((name) => isId('img', name));
+    return { roots: idsOf('.manifest'), records: idsOf('.record.json') };
+  }
+}
+
+/** Makes the folders that manifests lie in. */
+export async function makeManifestFolders(disk: Disk): Promise<void> {
+  for (const folder of ['manifests', IMAGES_FOLDER, PAGES_FOLDER]) await disk.makeFolder(folder);
+  for (let i = 0; i < 256; i++) {
+    await disk.makeFolder(`${PAGES_FOLDER}/${i.toString(16).padStart(2, '0')}`);
+  }
+  for (const folder of [PAGES_FOLDER, 'manifests', '.']) await disk.syncFolder(folder);
+}
+
+function pagePath(digest: Digest): string {
+  return `${PAGES_FOLDER}/${digest.slice(0, 2)}/${digest}`;
+}
+
+function rootPath(imageId: Id<'img'>): string {
+  return `${IMAGES_FOLDER}/${imageId}.manifest`;
+}
+
+function recordPath(imageId: Id<'img'>): string {
+  return `${IMAGES_FOLDER}/${imageId}.record.json`;
+}
