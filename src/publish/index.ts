@@ -1,1 +1,18 @@
 export type { PublishedFile } from './published-file.ts';
+export { OpenImageFeed } from './restore/open-image-feed.ts';
+export { PlainChunks } from './restore/plain-chunks.ts';
+export {
+  type FeedChunk,
+  type FeedEntry,
+  type FeedHole,
+  type FeedPage,
+  MAX_FEED_READ_BYTES,
+  type RestoreFeed,
+} from './restore/restore-feed.ts';
+export {
+  type RestoreOptions,
+  type RestoreReport,
+  restoreImage,
+  verifyTarget,
+} from './restore/restore-image.ts';
+export type { RestoreTarget, TargetFacts } from './restore/restore-target.ts';

@@ -1,0 +1,142 @@
+import { IngotError, noProgress, type OnProgress } from '../../base/index.ts';
+import type { SegmentCodec } from '../../keep/index.ts';
+import { type Batch, batchesOf } from './batches.ts';
+import { type Difference, TargetComparison } from './compare-batch.ts';
+import { inOrder } from './in-order.ts';
+import { PlainChunks } from './plain-chunks.ts';
+import type { RestoreFeed } from './restore-feed.ts';
+import type { RestoreTarget } from './restore-target.ts';
+import { BatchWriter } from './write-batch.ts';
+
+/** Batches under way at once: one is written while others are read, hashed and decoded. */
+const BATCHES_AT_ONCE = 4;
+
+/** What a restore did, in bytes of the disk. */
+export interface RestoreReport {
+  readonly sizeBytes: number;
+  /** Data that was written. */
+  readonly writtenBytes: number;
+  /** Holes that were made to read as zeros (a new file has them already). */
+  readonly zeroedBytes: number;
+  /** What the target had already, holes included. */
+  readonly keptBytes: number;
+  /** What was read back from the medium and compared. */
+  readonly verifiedBytes: number;
+}
+
+/** How a restore is done. */
+export interface RestoreOptions {
+  readonly codec: SegmentCodec;
+  /** Reads everything back past the cache and compares it. Default: true. */
+  readonly verify?: boolean;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: OnProgress;
+}
+
+/**
+ * Writes an image to a device or file, and reads it back.
+ *
+ * What the target has already is left alone, so a restore that broke off goes on where it was when
+ * it is called again. A target that needed no write was verified by the comparison itself.
+ *
+ * @throws IngotError `target-too-small` before anything is written; `chunk-corrupt`,
+ *   `manifest-invalid`, `target-full`; `verify-failed` when the medium gave other bytes back
+ * @see docs/restore.md
+ */
+export async function restoreImage(
+  feed: RestoreFeed,
+  target: RestoreTarget,
+  options: RestoreOptions,
+): Promise<RestoreReport> {
+  refuseSmallTarget(feed, target);
+  const { signal, onProgress = noProgress } = options;
+  const comparison = new TargetComparison(target, signal);
+  const writer = new BatchWriter(target);
+  const chunks = new PlainChunks(feed, options.codec);
+  const prepared = inOrder(
+    batchesOf(feed),
+    async (batch) => {
+      signal?.throwIfAborted();
+      const difference = target.isBlank
+        ? comparison.assumeBlank(batch)
+        : await comparison.compare(batch);
+      await comparison.fill(difference, chunks);
+      return difference;
+    },
+    { limit: BATCHES_AT_ONCE, discard: (difference) => comparison.release(difference) },
+  );
+  let doneBytes = 0;
+  for await (const difference of prepared) {
+    signal?.throwIfAborted();
+    await writer.write(difference);
+    comparison.release(difference);
+    doneBytes += difference.batch.lengthBytes;
+    onProgress({ doneBytes, totalBytes: feed.sizeBytes, stage: 'writing' });
+  }
+  const { writtenBytes, zeroedBytes } = writer;
+  await target.sync();
+  const hasChanged = writtenBytes + zeroedBytes > 0 || target.isBlank;
+  if (options.verify !== false && hasChanged) await verifyTarget(feed, target, options);
+  await target.publish();
+  return {
+    sizeBytes: feed.sizeBytes,
+    writtenBytes,
+    zeroedBytes,
+    keptBytes: feed.sizeBytes - writtenBytes - zeroedBytes,
+    verifiedBytes: options.verify === false ? 0 : feed.sizeBytes,
+  };
+}
+
+/**
+ * Compares a device or file with an image, every chunk and every hole, and writes nothing.
+ *
+ * @throws IngotError `verify-failed` with how much differs and where the first difference is
+ */
+export async function verifyTarget(
+  feed: RestoreFeed,
+  target: RestoreTarget,
+  { signal, onProgress = noProgress }: Pick<RestoreOptions, 'signal' | 'onProgress'>,
+): Promise<void> {
+  refuseSmallTarget(feed, target);
+  const comparison = new TargetComparison(target, signal, { readsHoles: true });
+  const compared = inOrder(
+    batchesOf(feed),
+    async (batch: Batch) => {
+      signal?.throwIfAborted();
+      return await comparison.compare(batch);
+    },
+    { limit: BATCHES_AT_ONCE, discard: (difference) => comparison.release(difference) },
+  );
+  let doneBytes = 0;
+  let differentBytes = 0;
+  let firstOffset: number | undefined;
+  for await (const difference of compared) {
+    comparison.release(difference);
+    differentBytes += bytesOf(difference);
+    firstOffset ??= difference.chunks[0]?.offsetBytes ?? difference.zeros[0]?.offsetBytes;
+    doneBytes += difference.batch.lengthBytes;
+    onProgress({ doneBytes, totalBytes: feed.sizeBytes, stage: 'verifying' });
+  }
+  if (firstOffset === undefined) return;
+  throw new IngotError(
+    'verify-failed',
+    `${target.facts.path} differs from ${feed.name} in ${differentBytes} bytes, first at byte ${firstOffset}`,
+    { path: target.facts.path, differentBytes, firstOffsetBytes: firstOffset },
+  );
+}
+
+function bytesOf({ chunks, zeros }: Difference): number {
+  let total = 0;
+  for (const { chunk } of chunks) total += chunk.lengthBytes;
+  for (const { lengthBytes } of zeros) total += lengthBytes;
+  return total;
+}
+
+function refuseSmallTarget(feed: RestoreFeed, { facts }: RestoreTarget): void {
+  if (facts.sizeBytes >= feed.sizeBytes) return;
+  throw new IngotError(
+    'target-too-small',
+    `${facts.path} has ${facts.sizeBytes} bytes, ${feed.name} needs ${feed.sizeBytes}`,
+    { path: facts.path, targetBytes: facts.sizeBytes, imageBytes: feed.sizeBytes },
+  );
+}
