@@ -1,4 +1,3 @@
-import type { Clock } from '../base/index.ts';
 import type { ByteReader, DiskMap, DiskState, Extent } from '../bytes/index.ts';
 import type { DiskReader } from './disk-reader.ts';
 import type { FreezeGuard } from './freeze.ts';
@@ -26,7 +25,10 @@ export interface DiskSnapshotParts {
   readonly unguarded: Consistency;
   readonly isMounted: boolean;
   readonly source: string;
-  readonly clock: Clock;
+  /** What was noticed while the source was looked for. */
+  readonly notices: readonly string[];
+  /** Released with the snapshot: the reader, the guard, and what they hold. */
+  readonly owned: AsyncDisposableStack;
 }
 
 /** One reading of a block device; a frozen one checks that it still is before each answer. */
@@ -82,8 +84,6 @@ class DiskPass implements SnapshotPass {
 
 /**
  * A block device as a {@link SnapshotSource}: what is mounted from it is frozen for the last pass.
- *
- * Owns the reader and the guard.
  */
 export class DiskSnapshot implements SnapshotSource {
   readonly sizeBytes: number;
@@ -93,18 +93,13 @@ export class DiskSnapshot implements SnapshotSource {
   #filesystem: string | undefined;
   #consistency: Consistency;
   #freezeMs = 0;
-  #notices: readonly string[] = [];
+  #mapNotices: readonly string[] = [];
 
   constructor(parts: DiskSnapshotParts) {
     this.#parts = parts;
     this.sizeBytes = parts.reader.sizeBytes;
     this.mayChange = parts.isMounted;
     this.#consistency = parts.unguarded;
-  }
-
-  /** What people should know about how the source was read ("copied whole: …"). */
-  get notices(): readonly string[] {
-    return this.#notices;
   }
 
   async pass(kind: 'live' | 'frozen'): Promise<SnapshotPass> {
@@ -130,7 +125,7 @@ export class DiskSnapshot implements SnapshotSource {
       );
       guard?.check();
       this.#filesystem = map.filesystem;
-      this.#notices = map.notices;
+      this.#mapNotices = map.notices;
       const pass = new DiskPass({
         kind,
         map,
@@ -157,10 +152,12 @@ export class DiskSnapshot implements SnapshotSource {
     };
   }
 
+  notices(): readonly string[] {
+    return [...this.#parts.notices, ...this.#mapNotices];
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    await using undo = new AsyncDisposableStack();
-    undo.use(this.#parts.reader);
-    if (this.#parts.guard !== undefined) undo.use(this.#parts.guard);
+    await this.#parts.owned.disposeAsync();
   }
 
   /** What is known about the moment that a pass shows. */

@@ -26,6 +26,7 @@ export interface DumpReport {
   /** Bytes that went to the target; holes of a sparse file are not among them. */
   readonly writtenBytes: number;
   readonly capture: CaptureFacts;
+  readonly notices: readonly string[];
   readonly elapsedMs: number;
 }
 
@@ -362,6 +363,7 @@ export async function dumpSnapshot(request: DumpRequest): Promise<DumpReport> {
     allocatedBytes,
     writtenBytes,
     capture: source.facts(),
+    notices: source.notices(),
     elapsedMs: clock.monotonic() - startedAt,
   };
 }

@@ -60,4 +60,6 @@ export interface SnapshotSource extends AsyncDisposable {
   pass(kind: 'live' | 'frozen'): Promise<SnapshotPass>;
   /** What happened; complete after the frozen pass has ended. */
   facts(): CaptureFacts;
+  /** What people should know about how the source is read ("the journal needs recovery: …"). */
+  notices(): readonly string[];
 }

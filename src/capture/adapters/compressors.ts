@@ -1,8 +1,8 @@
 import { availableParallelism } from 'node:os';
 import { promisify } from 'node:util';
 import { constants, deflateRaw, zstdCompress, zstdCompressSync } from 'node:zlib';
-import { compress as xzCompress, compressSync as xzCompressSync } from '@napi-rs/lzma/xz';
 import { gzipCompressor, type StreamCompressor } from '../stream-compressor.ts';
+import { EMPTY_XZ_STREAM, xzEncoder } from './liblzma.ts';
 
 const deflateAsync = promisify(deflateRaw);
 const zstdAsync = promisify(zstdCompress);
@@ -48,8 +48,8 @@ export function xzCompressor(): StreamCompressor {
     name: 'lzma (xz)',
     pieceBytes: XZ_PIECE_BYTES,
     piecesInFlight: Math.min(piecesInFlight(), MAX_XZ_IN_FLIGHT),
-    header: xzCompressSync(Buffer.alloc(0)),
-    encode: (plain) => xzCompress(plain),
+    header: EMPTY_XZ_STREAM,
+    encode: xzEncoder(),
     trailer: () => Buffer.alloc(0),
   };
 }

@@ -96,6 +96,10 @@ class FileSnapshot implements SnapshotSource {
     };
   }
 
+  notices(): readonly string[] {
+    return this.#map?.notices ?? [];
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#handle.close();
   }

@@ -63,7 +63,7 @@ async function openDevice(
       await startFreezeGuard(mounts, { limits: request.limits, clock: systemClock }),
     );
   }
-  const snapshot = new DiskSnapshot({
+  return new DiskSnapshot({
     reader,
     guard,
     sync: async () => {
@@ -74,16 +74,9 @@ async function openDevice(
     unguarded: mounts.length > 0 ? 'none' : 'crash-consistent',
     isMounted: mounts.length > 0,
     source: request.source,
-    clock: systemClock,
+    notices: held.notices,
+    owned: undo.move(),
   });
-  const owned = undo.move();
-  return {
-    sizeBytes: snapshot.sizeBytes,
-    mayChange: snapshot.mayChange,
-    pass: (kind) => snapshot.pass(kind),
-    facts: () => snapshot.facts(),
-    [Symbol.asyncDispose]: () => owned.disposeAsync(),
-  };
 }
 
 /**

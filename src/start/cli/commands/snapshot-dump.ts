@@ -64,6 +64,7 @@ function say(context: CliContext, report: DumpReport, isJson: boolean): void {
     `${formatBytes(sizeBytes)}, ${formatBytes(allocatedBytes)} of it copied as ` +
     `${formatBytes(writtenBytes)} in ${formatDuration(elapsedMs)}; ` +
     `frozen for ${formatDuration(capture.freezeMs)}, consistency: ${capture.consistency}`;
+  for (const notice of isJson ? [] : report.notices) context.stderr.write(`note: ${notice}\n`);
   context.stderr.write(isJson ? `${JSON.stringify(report)}\n` : `${words}\n`);
 }
 

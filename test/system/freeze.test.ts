@@ -1,0 +1,237 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import {
+  eventually,
+  guardPidOf,
+  ingot,
+  openPipe,
+  type RunningCommand,
+  settlesWithin,
+  startIngot,
+  startWriter,
+  untilFrozen,
+  type Writer,
+} from './ingot-command.ts';
+import { type LoopFilesystem, loopFilesystem, run } from './loop-filesystem.ts';
+
+/** The promise of the design: a writer goes on within this time, whatever was killed. */
+const THAW_WITHIN_MS = 5000;
+
+/** A dump that is frozen and stays so, because nobody reads its output. */
+interface FrozenDump extends Disposable {
+  readonly dump: RunningCommand;
+  readonly guardPid: number;
+  /** Waits in the kernel until the filesystem thaws. */
+  readonly writer: Writer;
+  hangUp(): void;
+}
+
+describe('nothing stays frozen', () => {
+  let disk: LoopFilesystem;
+
+  before(() => {
+    disk = loopFilesystem({ sizeMiB: 64 });
+    // More than a pipe holds.
+    run('dd', 'if=/dev/urandom', `of=${join(disk.mountPoint, 'data')}`, 'bs=1M', 'count=24');
+  });
+  after(() => disk[Symbol.dispose]());
+
+  async function frozenDump(...options: readonly string[]): Promise<FrozenDump> {
+    const pipe = openPipe(disk.scratch);
+    const words = ['snapshot', 'dump', '--source', disk.mountPoint, ...options];
+    const dump = startIngot(words, { stdout: pipe.writeEnd });
+    pipe.started();
+    // The beginning is taken, so that the dump freezes; then nobody reads on.
+    await pipe.take(1024);
+    const guardPid = await guardPidOf(dump.pid);
+    const writer = await untilFrozen(disk.mountPoint);
+    return {
+      dump,
+      guardPid,
+      writer,
+      hangUp: () => pipe.hangUp(),
+      [Symbol.dispose]: () => {
+        dump.child.kill('SIGKILL');
+        pipe[Symbol.dispose]();
+      },
+    };
+  }
+
+  async function assertWrites(writer: Writer): Promise<void> {
+    assert.ok(await settlesWithin(writer.done, THAW_WITHIN_MS), 'the filesystem is still frozen');
+    const second = startWriter(disk.mountPoint);
+    assert.ok(await settlesWithin(second.done, THAW_WITHIN_MS), 'the filesystem froze again');
+  }
+
+  test('when the capture is killed', async () => {
+    using frozen = await frozenDump();
+    process.kill(frozen.dump.pid, 'SIGKILL');
+    await assertWrites(frozen.writer);
+  });
+
+  test('when the whole process group of the capture is killed', async () => {
+    using frozen = await frozenDump();
+    process.kill(-frozen.dump.pid, 'SIGKILL');
+    await assertWrites(frozen.writer);
+  });
+
+  test('when the guard is killed; the capture fails with freeze-lost', async () => {
+    using frozen = await frozenDump();
+    process.kill(frozen.guardPid, 'SIGKILL');
+    await assertWrites(frozen.writer);
+    const { status, stderr } = await frozen.dump.ended;
+    assert.equal(status, 47, stderr);
+  });
+
+  test('when both are killed at once: the next ingot thaws', async () => {
+    using frozen = await frozenDump();
+    // Stopped first, so that neither lives to see the other one die.
+    for (const pid of [frozen.dump.pid, frozen.guardPid]) process.kill(pid, 'SIGSTOP');
+    for (const pid of [frozen.dump.pid, frozen.guardPid]) process.kill(pid, 'SIGKILL');
+    await frozen.dump.ended;
+    assert.equal(await settlesWithin(frozen.writer.done, 500), false, 'it thawed by itself');
+    const { status, stderr } = await ingot('version');
+    assert.equal(status, 0);
+    assert.match(stderr, /thawed .*mounted/);
+    await assertWrites(frozen.writer);
+    assert.deepEqual(readdirSync('/run/ingot/frozen'), []);
+  });
+
+  test('the next ingot leaves a living capture alone', async () => {
+    using frozen = await frozenDump();
+    assert.equal((await ingot('version')).status, 0);
+    assert.equal(await settlesWithin(frozen.writer.done, 500), false);
+    process.kill(frozen.dump.pid, 'SIGTERM');
+    await assertWrites(frozen.writer);
+  });
+
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    test(`${signal} ends the capture with 130`, async () => {
+      using frozen = await frozenDump();
+      process.kill(frozen.dump.pid, signal);
+      await assertWrites(frozen.writer);
+      const { status, stderr } = await frozen.dump.ended;
+      assert.equal(status, 130, stderr);
+    });
+  }
+
+  test('signals do not end the guard', async () => {
+    using frozen = await frozenDump();
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGPIPE'] as const) {
+      process.kill(frozen.guardPid, signal);
+    }
+    assert.equal(await settlesWithin(frozen.writer.done, 500), false);
+    process.kill(frozen.dump.pid, 'SIGTERM');
+    await assertWrites(frozen.writer);
+  });
+
+  test('when the capture is stopped: the guard keeps the limit', async () => {
+    using frozen = await frozenDump('--max-freeze', '3s');
+    process.kill(frozen.dump.pid, 'SIGSTOP');
+    await assertWrites(frozen.writer);
+    process.kill(frozen.dump.pid, 'SIGCONT');
+    const { status, stderr } = await frozen.dump.ended;
+    assert.equal(status, 48, stderr);
+  });
+
+  test('when the guard is stopped: the capture keeps the limit', async () => {
+    using frozen = await frozenDump('--max-freeze', '2s');
+    process.kill(frozen.guardPid, 'SIGSTOP');
+    await assertWrites(frozen.writer);
+    const { status, stderr } = await frozen.dump.ended;
+    assert.equal(status, 48, stderr);
+    assert.equal(existsSync(`/proc/${frozen.guardPid}`), false, 'the stopped guard is left over');
+  });
+
+  test('when the reader stops reading: the limit ends it', async () => {
+    using frozen = await frozenDump('--max-freeze', '2s');
+    await assertWrites(frozen.writer);
+    const { status, stderr } = await frozen.dump.ended;
+    assert.equal(status, 48, stderr);
+  });
+
+  test('when the reader goes away', async () => {
+    using frozen = await frozenDump();
+    frozen.hangUp();
+    await assertWrites(frozen.writer);
+    const { status, stderr } = await frozen.dump.ended;
+    assert.equal(status, 53, stderr);
+  });
+
+  test('when somebody else thaws: the capture fails with freeze-lost', async () => {
+    const output = join(disk.scratch, 'lost.img');
+    using frozen = await frozenDump();
+    run('fsfreeze', '-u', disk.mountPoint);
+    await assertWrites(frozen.writer);
+    // The dump learns of it when it thaws, so it is let finish: its reader hangs up.
+    frozen.hangUp();
+    const { status, stderr } = await frozen.dump.ended;
+    assert.equal(status, 47, stderr);
+    assert.equal(existsSync(output), false);
+  });
+
+  test('what somebody else froze is refused and stays frozen', async () => {
+    run('fsfreeze', '-f', disk.mountPoint);
+    try {
+      const writer = startWriter(disk.mountPoint);
+      const { status, stderr } = await ingot(
+        'snapshot',
+        'dump',
+        '--source',
+        disk.mountPoint,
+        '-o',
+        join(disk.scratch, 'busy.img'),
+      );
+      assert.equal(status, 41, stderr);
+      assert.equal(await settlesWithin(writer.done, 300), false, 'it was thawed');
+      assert.equal(existsSync(join(disk.scratch, 'busy.img')), false);
+    } finally {
+      spawnSync('fsfreeze', ['-u', disk.mountPoint]);
+    }
+  });
+
+  test('killing the capture at any moment leaves nothing frozen and no named file', async () => {
+    const output = join(disk.scratch, 'killed.img');
+    for (const delayMs of [100, 200, 250, 300, 350, 400, 500, 700]) {
+      const dump = startIngot([
+        'snapshot',
+        'dump',
+        '--source',
+        disk.mountPoint,
+        '-o',
+        output,
+        '-C',
+        'gzip',
+      ]);
+      await settlesWithin(dump.ended, delayMs);
+      dump.child.kill('SIGKILL');
+      const { signal } = await dump.ended;
+      const writer = startWriter(disk.mountPoint);
+      assert.ok(await settlesWithin(writer.done, THAW_WITHIN_MS), `killed after ${delayMs} ms`);
+      assert.equal(existsSync(output), signal === null, `killed after ${delayMs} ms`);
+    }
+  });
+
+  test('killing the guard at any moment ends in a whole dump or in a failure', async () => {
+    for (let round = 0; round < 6; round += 1) {
+      const output = join(disk.scratch, `guard-${round}.img`);
+      const dump = startIngot(['snapshot', 'dump', '--source', disk.mountPoint, '-o', output]);
+      const guardPid = await eventually('a guard', () => childOf(dump.pid));
+      await settlesWithin(dump.ended, round * 40);
+      spawnSync('kill', ['-9', String(guardPid)]);
+      const { status, stderr } = await dump.ended;
+      assert.ok(status === 0 || status === 46 || status === 47, `${status}: ${stderr}`);
+      assert.equal(existsSync(output), status === 0);
+      await assertWrites(startWriter(disk.mountPoint));
+    }
+  });
+});
+
+/** @returns the first child of a process, once it has one */
+function childOf(pid: number): number | undefined {
+  const found = spawnSync('pgrep', ['-P', String(pid)], { encoding: 'utf8' }).stdout.trim();
+  return found === '' ? undefined : Number(found.split('\n')[0]);
+}

@@ -1,0 +1,168 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, constants, existsSync, openSync, readdirSync, readSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { errnoOf } from '../../src/base/index.ts';
+import { run } from './loop-filesystem.ts';
+
+const MAIN = join(import.meta.dirname, '../../src/start/cli/main.ts');
+const RECORDS = '/run/ingot/frozen';
+
+/** How a command ended, and what it said on stderr. */
+export interface Ending {
+  readonly status: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stderr: string;
+}
+
+/** A running `ingot`. */
+export interface RunningCommand {
+  readonly child: ChildProcess;
+  readonly pid: number;
+  readonly ended: Promise<Ending>;
+}
+
+/** Where stdout of a command goes: a descriptor, or `pipe` for the test to read. */
+export type Stdout = number | 'pipe' | 'ignore';
+
+/** Starts `ingot` with these words, in a process group of its own. */
+export function startIngot(
+  args: readonly string[],
+  { stdout = 'ignore' as Stdout, stderr = 'pipe' as Stdout, env = {} } = {},
+): RunningCommand {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN, ...args], {
+    detached: true,
+    stdio: ['ignore', stdout, stderr],
+    env: { ...process.env, ...env },
+  });
+  let said = '';
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    said += text;
+  });
+  const ended = new Promise<Ending>((resolve) => {
+    child.once('close', (status, signal) => resolve({ status, signal, stderr: said }));
+  });
+  return { child, pid: child.pid ?? 0, ended };
+}
+
+/** Runs `ingot` to its end. */
+export function ingot(...args: readonly string[]): Promise<Ending> {
+  return startIngot(args).ended;
+}
+
+/** Asks until the answer is there; a deadline keeps a broken test from hanging. */
+export async function eventually<T>(
+  what: string,
+  ask: () => T | undefined,
+  timeoutMs = 20_000,
+): Promise<T> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const answer = ask();
+    if (answer !== undefined) return answer;
+    if (performance.now() > deadline) throw new Error(`${what} did not happen in ${timeoutMs} ms`);
+    await sleep(5);
+  }
+}
+
+/** The pid of the guard of a capture that is freezing or has frozen, once it recorded that. */
+export function guardPidOf(capturePid: number): Promise<number> {
+  return eventually(`a record of capture ${capturePid}`, () => {
+    if (!existsSync(RECORDS)) return undefined;
+    const name = readdirSync(RECORDS).find((file) => file.startsWith(`${capturePid}-`));
+    return name === undefined ? undefined : Number(/-(\d+)\.json$/.exec(name)?.[1]);
+  });
+}
+
+/** A process that writes one file and tells when it is done. */
+export interface Writer {
+  isDone(): boolean;
+  readonly done: Promise<void>;
+}
+
+/** Starts a writer: on a frozen filesystem it waits in the kernel. */
+export function startWriter(folder: string): Writer {
+  let isDone = false;
+  // Its own process: a test that waited in the kernel itself could not thaw any more.
+  const child = spawn(
+    'dd',
+    ['if=/dev/zero', `of=${join(folder, 'written')}`, 'bs=4096', 'count=1', 'conv=fsync'],
+    {
+      stdio: 'ignore',
+    },
+  );
+  const done = new Promise<void>((resolve) => {
+    child.once('exit', () => {
+      isDone = true;
+      resolve();
+    });
+  });
+  return { isDone: () => isDone, done };
+}
+
+/** Starts writers until one of them waits: then the filesystem is frozen. */
+export async function untilFrozen(folder: string, timeoutMs = 20_000): Promise<Writer> {
+  const deadline = performance.now() + timeoutMs;
+  while (performance.now() < deadline) {
+    const writer = startWriter(folder);
+    await Promise.race([writer.done, sleep(400)]);
+    if (!writer.isDone()) return writer;
+  }
+  throw new Error(`${folder} did not freeze in ${timeoutMs} ms`);
+}
+
+/** Whether a promise settles within a time. */
+export async function settlesWithin(
+  promise: Promise<unknown>,
+  timeoutMs: number,
+): Promise<boolean> {
+  const timeout = new AbortController();
+  const late = sleep(timeoutMs, false, { signal: timeout.signal }).catch(() => false);
+  const settled = await Promise.race([promise.then(() => true), late]);
+  timeout.abort();
+  return settled;
+}
+
+/** A pipe whose reader is the test. */
+export interface TestPipe extends Disposable {
+  /** Hand this to a command as its stdout, then call `started`. */
+  readonly writeEnd: number;
+  /** Closes the test's own copy of the write end, so that the reader sees the end. */
+  started(): void;
+  /** Reads what is there, at most `lengthBytes`, waiting for the first byte. */
+  take(lengthBytes: number): Promise<Buffer>;
+  /** Closes the read end: the writer gets EPIPE. */
+  hangUp(): void;
+}
+
+/** Makes a real pipe (what a child process gets from Node by itself is a socket). */
+export function openPipe(folder: string): TestPipe {
+  const path = join(folder, `pipe-${process.hrtime.bigint()}`);
+  run('mkfifo', path);
+  const readEnd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const writeEnd = openSync(path, constants.O_WRONLY);
+  const open = new Set([readEnd, writeEnd]);
+  const close = (fd: number): void => {
+    if (open.delete(fd)) closeSync(fd);
+  };
+  return {
+    writeEnd,
+    started: () => close(writeEnd),
+    take: (lengthBytes) =>
+      eventually('a byte in the pipe', () => {
+        const bytes = Buffer.alloc(lengthBytes);
+        try {
+          const count = readSync(readEnd, bytes);
+          return count === 0 ? undefined : bytes.subarray(0, count);
+        } catch (thrown) {
+          if (errnoOf(thrown) === 'EAGAIN') return undefined;
+          throw thrown;
+        }
+      }),
+    hangUp: () => close(readEnd),
+    [Symbol.dispose]: () => {
+      close(readEnd);
+      close(writeEnd);
+    },
+  };
+}
