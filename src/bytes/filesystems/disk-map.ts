@@ -11,6 +11,7 @@ import { MetadataReader } from './metadata-reader.ts';
 import { RunList } from './run-list.ts';
 import { findSignatures, SIGNATURE_BYTES } from './signatures.ts';
 import { readSwapMap } from './swap-map.ts';
+import { readXfsMap } from './xfs/xfs-map.ts';
 
 /** One partition of a disk. */
 export interface DiskPartition {
@@ -151,6 +152,7 @@ async function readFilesystemMap(
     return wholeMap(undefined, disk.sizeBytes, [notice]);
   }
   if (name === 'ext') return await readExtMap(disk, { state, dropsStale: true });
+  if (name === 'xfs') return await readXfsMap(disk, { state, dropsStale: true });
   if (name === 'vfat') return await readFatMap(disk, state);
   if (name === 'swap') return await readSwapMap(disk);
   return wholeMap(name, disk.sizeBytes, [`${name} is not known: everything is copied`]);

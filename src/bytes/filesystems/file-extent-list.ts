@@ -89,6 +89,12 @@ export class FileExtentList {
   }
 
   #forgetShort(): void {
+    // Extents that several files share are in the list more than once.
+    const once = this.finish();
+    this.#length = once.diskOffsets.length;
+    this.#diskOffsets.set(once.diskOffsets);
+    this.#lengths.set(once.lengths);
+    this.#fileOffsets.set(once.fileOffsets);
     while (this.#length > this.#maxExtents / 2) {
       this.#shortestBytes = Math.max(8192, this.#shortestBytes * 2);
       let kept = 0;
