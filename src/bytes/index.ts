@@ -1,3 +1,4 @@
+export { ByteQueue } from './byte-queue.ts';
 export type { ByteReader } from './byte-reader.ts';
 export { ByteStream } from './byte-stream.ts';
 export { ChunkCutter, type ChunkRule, type ChunkRuleInput, type Cut } from './chunk-rule.ts';

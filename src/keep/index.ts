@@ -7,6 +7,8 @@ export type {
   IngestTarget,
   ManifestEntry,
 } from './ingest/ingest-session.ts';
+export { type IngestOptions, ingestSnapshot } from './ingest/ingest-snapshot.ts';
+export type { OpenSpool, Spool } from './ingest/spool.ts';
 export type { Job, JobKind, JobState } from './jobs/job-catalogue.ts';
 export type { Catalogue } from './library/catalogue.ts';
 export { DirectoryLibrary, type LibraryParts } from './library/directory-library.ts';

@@ -1,0 +1,236 @@
+import { hash } from 'node:crypto';
+import {
+  type Clock,
+  digestFromBytes,
+  type FailureCode,
+  isFailure,
+  MIB,
+  type OnProgress,
+} from '../../base/index.ts';
+import { ChunkCutter, type ChunkRule, totalBytes } from '../../bytes/index.ts';
+import type { SnapshotPass, SnapshotSource } from '../../capture/index.ts';
+import type { SegmentCodec } from '../chunks/segment-codec.ts';
+import type { Image, ImageDescription } from '../library/image.ts';
+import { Delivery, type PlainChunk } from './delivery.ts';
+import { DigestSet } from './digest-set.ts';
+import { EntryLog } from './entry-log.ts';
+import type { IngestSession, IngestTarget } from './ingest-session.ts';
+import { KeptChunks } from './kept-chunks.ts';
+import { readAhead } from './read-ahead.ts';
+import type { OpenSpool } from './spool.ts';
+
+/** What {@link ingestSnapshot} works with. */
+export interface IngestOptions {
+  readonly source: SnapshotSource;
+  readonly target: IngestTarget;
+  readonly codec: SegmentCodec;
+  readonly description: ImageDescription;
+  readonly onProgress: OnProgress;
+  readonly signal: AbortSignal;
+  /** On a filesystem that the source does not freeze. */
+  readonly openSpool: OpenSpool;
+  readonly clock: Clock;
+}
+
+/** Live passes before the frozen one. */
+const MAX_LIVE_PASSES = 3;
+
+/** A pass that delivered less leaves so little for the frozen one that memory holds it. */
+const LITTLE_BYTES = 64 * MIB;
+
+/** What a busy system writes during a shorter pass is little. */
+const SHORT_PASS_MS = 15_000;
+
+/**
+ * 48 MB of digests, for about 160 GB of data. That is more than is read and hashed in a freeze;
+ * beyond it, chunks are only asked for again.
+ */
+const MAX_GIVEN_DIGESTS = 2_000_000;
+
+/** A live filesystem may look broken while it changes under its reader. The frozen one may not. */
+const LIVE_TROUBLE: readonly FailureCode[] = [
+  'filesystem-malformed',
+  'source-truncated',
+  'source-unreadable',
+];
+
+/** One image on its way in: what all passes share. */
+interface Ingest {
+  readonly options: IngestOptions;
+  readonly delivery: Delivery;
+  /** Chunks that were given to the session, or put by to be given. */
+  readonly given: DigestSet;
+}
+
+/** Where the cuts of one pass go. */
+interface PassSink {
+  /** A chunk that was not given before. */
+  readonly add: (chunk: PlainChunk) => Promise<void>;
+  /** So many bytes were read, of which chunks may be views. */
+  readonly read?: (lengthBytes: number) => Promise<void>;
+  /** The manifest of the pass; a live pass needs none. */
+  readonly entries?: EntryLog;
+}
+
+/**
+ * Takes a snapshot into the library.
+ *
+ * A source that may change is read live first, up to three times, until little changes; then it is
+ * frozen, cut anew and read again, and only chunks that are new are put by, plain, until it has
+ * thawed. So the freeze lasts one read and hash. Other sources are read once. Chunks are named by
+ * the bytes that are stored, never by a later read.
+ *
+ * Holds about 100 MB whatever the size. When it throws, the session is aborted and the source thawed.
+ *
+ * @throws IngotError what the source and the target throw; the signal's reason
+ */
+export async function ingestSnapshot(options: IngestOptions): Promise<Image> {
+  const { source, target, codec, description, signal } = options;
+  signal.throwIfAborted();
+  const session = await target.begin(description);
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => session.abort());
+  const delivery = new Delivery(session, codec, signal);
+  undo.defer(() => delivery.settle());
+  const ingest = { options, delivery, given: new DigestSet(MAX_GIVEN_DIGESTS) };
+  const entries = undo.use(new EntryLog(options.openSpool));
+  if (source.mayChange) await readLive(ingest);
+  const rule = source.mayChange
+    ? await readFrozen(ingest, entries)
+    : await readOnce(ingest, entries);
+  return await commit(ingest, session, entries, rule);
+}
+
+async function commit(
+  { options, delivery }: Ingest,
+  session: IngestSession,
+  entries: EntryLog,
+  rule: ChunkRule,
+): Promise<Image> {
+  await delivery.flush();
+  const { source, onProgress, signal } = options;
+  const { sizeBytes } = source;
+  onProgress({ doneBytes: sizeBytes, totalBytes: sizeBytes, stage: 'making the image durable' });
+  signal.throwIfAborted();
+  return await session.commit(entries.entries(), {
+    sizeBytes,
+    chunkRule: rule,
+    capture: source.facts(),
+    plainDigest: undefined,
+  });
+}
+
+/** Delivers most chunks while the source is in use. */
+async function readLive(ingest: Ingest): Promise<void> {
+  const { clock } = ingest.options;
+  for (let turn = 1; turn <= MAX_LIVE_PASSES; turn++) {
+    const startedAt = clock.monotonic();
+    const deliveredBefore = ingest.delivery.deliveredBytes;
+    const isWhole = await readLiveOnce(ingest, turn);
+    await ingest.delivery.flush();
+    if (!isWhole) return;
+    // All of the first pass is new, so only its length tells how much changed meanwhile.
+    const isCalm =
+      turn === 1
+        ? clock.monotonic() - startedAt < SHORT_PASS_MS
+        : ingest.delivery.deliveredBytes - deliveredBefore < LITTLE_BYTES;
+    if (isCalm) return;
+  }
+}
+
+/** @returns false when the source looked broken, as a changing one may */
+async function readLiveOnce(ingest: Ingest, turn: number): Promise<boolean> {
+  const { source } = ingest.options;
+  const { delivery } = ingest;
+  const stage = turn === 1 ? 'reading the live source' : `reading what changed (${turn})`;
+  try {
+    await using undo = new AsyncDisposableStack();
+    const pass = await source.pass('live');
+    undo.defer(() => pass.end());
+    await readPass(ingest, pass, stage, {
+      add: (chunk) => delivery.add(chunk),
+      read: (lengthBytes) => delivery.read(lengthBytes),
+    });
+    return true;
+  } catch (thrown) {
+    if (LIVE_TROUBLE.some((code) => isFailure(thrown, code))) return false;
+    throw thrown;
+  }
+}
+
+/** Reads the frozen source; what is new is delivered after it has thawed. */
+async function readFrozen(ingest: Ingest, entries: EntryLog): Promise<ChunkRule> {
+  const { source, openSpool, onProgress } = ingest.options;
+  await using kept = new KeptChunks(openSpool);
+  let keptBytes = 0;
+  const readIt = async (): Promise<ChunkRule> => {
+    await using undo = new AsyncDisposableStack();
+    const pass = await source.pass('frozen');
+    undo.defer(() => pass.end());
+    return await readPass(ingest, pass, 'reading the frozen source', {
+      add: async ({ digest, plain }) => {
+        keptBytes += plain.byteLength;
+        await kept.add(digest, plain);
+      },
+      entries,
+    });
+  };
+  const rule = await readIt();
+  let doneBytes = 0;
+  for await (const chunk of kept.drain()) {
+    await ingest.delivery.add(chunk);
+    await ingest.delivery.read(chunk.plain.byteLength);
+    doneBytes += chunk.plain.byteLength;
+    onProgress({ doneBytes, totalBytes: keptBytes, stage: 'storing what changed' });
+  }
+  return rule;
+}
+
+/** Reads a source that does not change, delivering behind the read. */
+async function readOnce(ingest: Ingest, entries: EntryLog): Promise<ChunkRule> {
+  const { delivery } = ingest;
+  await using undo = new AsyncDisposableStack();
+  const pass = await ingest.options.source.pass('frozen');
+  undo.defer(() => pass.end());
+  return await readPass(ingest, pass, 'reading the source', {
+    add: (chunk) => delivery.add(chunk),
+    read: (lengthBytes) => delivery.read(lengthBytes),
+    entries,
+  });
+}
+
+/** Reads, cuts and hashes one pass; each chunk goes to the sink once. */
+async function readPass(
+  { options, given }: Ingest,
+  pass: SnapshotPass,
+  stage: string,
+  sink: PassSink,
+): Promise<ChunkRule> {
+  const { onProgress, signal, source } = options;
+  const { extents, fileExtents, originBytes } = pass;
+  const { sizeBytes } = source;
+  const cutter = new ChunkCutter({ sizeBytes, extents, fileExtents, originBytes });
+  const take = async (cuts: ReturnType<ChunkCutter['push']>): Promise<void> => {
+    for (const cut of cuts) {
+      if (cut.kind === 'hole') {
+        await sink.entries?.add(cut.lengthBytes, undefined);
+      } else {
+        const digest = hash('sha256', cut.plain, 'buffer');
+        await sink.entries?.add(cut.lengthBytes, digest);
+        if (given.add(digest)) {
+          await sink.add({ digest: digestFromBytes(digest), plain: cut.plain });
+        }
+      }
+    }
+  };
+  const allBytes = totalBytes(extents);
+  let doneBytes = 0;
+  for await (const bytes of readAhead(pass, extents, signal)) {
+    await take(cutter.push(bytes));
+    await sink.read?.(bytes.byteLength);
+    doneBytes += bytes.byteLength;
+    onProgress({ doneBytes, totalBytes: allBytes, stage });
+  }
+  await take(cutter.finish());
+  return cutter.rule;
+}
