@@ -14,6 +14,7 @@ export interface MemoryDisk {
 export class MemorySnapshotSource implements SnapshotSource {
   readonly sizeBytes: number;
   readonly mayChange: boolean;
+  readonly notices: readonly string[] = [];
   disk: MemoryDisk;
   /** Kinds of the passes so far. */
   readonly passes: ('live' | 'frozen')[] = [];
