@@ -14,7 +14,6 @@ export interface MemoryDisk {
 export class MemorySnapshotSource implements SnapshotSource {
   readonly sizeBytes: number;
   readonly mayChange: boolean;
-  readonly notices: readonly string[] = [];
   disk: MemoryDisk;
   /** Kinds of the passes so far. */
   readonly passes: ('live' | 'frozen')[] = [];
@@ -77,6 +76,10 @@ export class MemorySnapshotSource implements SnapshotSource {
       source: '/memory',
       freeSpace: 'zero',
     };
+  }
+
+  notices(): readonly string[] {
+    return [];
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
