@@ -51,6 +51,7 @@ class FileSnapshot implements SnapshotSource {
   readonly #freeSpace: 'zero' | 'keep';
   readonly #version: string;
   #map: DiskMap | undefined;
+  #isPassOpen = false;
 
   constructor(setup: {
     readonly handle: FileHandle;
@@ -69,6 +70,7 @@ class FileSnapshot implements SnapshotSource {
   }
 
   async pass(kind: 'live' | 'frozen'): Promise<SnapshotPass> {
+    if (this.#isPassOpen) throw new Error('a pass is open already');
     const reader: ByteReader = {
       sizeBytes: this.sizeBytes,
       read: (offsetBytes, lengthBytes) => this.#read(offsetBytes, lengthBytes),
@@ -76,13 +78,17 @@ class FileSnapshot implements SnapshotSource {
     const map = await this.#readMap(reader, 'at-rest');
     this.#map = map;
     const data = dataExtents(this.#handle.fd, this.sizeBytes);
+    this.#isPassOpen = true;
     return {
       ...reader,
       kind,
       extents: this.#freeSpace === 'keep' ? data : intersectExtents(data, map.allocated),
       fileExtents: map.fileExtents,
       originBytes: map.originBytes,
-      end: () => (kind === 'frozen' ? this.#checkUnchanged() : Promise.resolve()),
+      end: () => {
+        this.#isPassOpen = false;
+        return kind === 'frozen' ? this.#checkUnchanged() : Promise.resolve();
+      },
     };
   }
 
