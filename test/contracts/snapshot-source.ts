@@ -9,7 +9,7 @@ export interface SourceUnderTest {
   /** The whole disk as a snapshot of it must read. */
   readonly plain: Buffer;
   /** Whether something is frozen now. */
-  isFrozen(): boolean;
+  readonly isFrozen: () => boolean;
   /** Ends the freeze behind the source's back; undefined where nothing freezes. */
   readonly loseFreeze: (() => void) | undefined;
 }
