@@ -55,6 +55,18 @@ export {
   type StateScript,
 } from './mender-artifact/artifact.ts';
 export {
+  type DataFile,
+  type DataLayout,
+  encodeAugmentHeaderTar,
+  encodeHead,
+  encodeHeaderTar,
+  encodeManifests,
+  encodeTail,
+  type HeadParts,
+  layOutData,
+  type ManifestParts,
+} from './mender-artifact/artifact-head.ts';
+export {
   type PayloadFileStart,
   type ReadArtifactOptions,
   readArtifact,
@@ -77,6 +89,11 @@ export {
   signatureFileBytes,
   signManifest,
 } from './mender-artifact/signature.ts';
+export {
+  defaultClearsProvides,
+  type SoftwareVersion,
+  softwareVersionProvide,
+} from './mender-artifact/software-version.ts';
 export type { DependsValue, TypeInfo } from './mender-artifact/type-info.ts';
 export type { FormatVersion } from './mender-artifact/version-file.ts';
 export { OffsetTable } from './offset-table.ts';

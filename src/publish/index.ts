@@ -1,3 +1,11 @@
+export type { ArtifactPayload, DataCoding } from './artifact-data.ts';
+export {
+  type ArtifactSigner,
+  type ArtifactTarget,
+  type WriteArtifactRequest,
+  type WrittenArtifact,
+  writeArtifact,
+} from './artifact-write.ts';
 export type { PublishedFile } from './published-file.ts';
 export { OpenImageFeed } from './restore/open-image-feed.ts';
 export { PlainChunks } from './restore/plain-chunks.ts';

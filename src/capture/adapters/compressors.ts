@@ -29,9 +29,13 @@ export function zlibGzipCompressor(level = 1): StreamCompressor {
   });
 }
 
-/** zstd: frames one after another, which every zstd decoder takes (RFC 8878 section 3.1). */
-export function zstdCompressor(): StreamCompressor {
-  const options = { params: { [constants.ZSTD_c_compressionLevel]: 3 } };
+/**
+ * zstd: frames one after another, which every zstd decoder takes (RFC 8878 section 3.1).
+ *
+ * @param level 1 to 22
+ */
+export function zstdCompressor(level = 3): StreamCompressor {
+  const options = { params: { [constants.ZSTD_c_compressionLevel]: level } };
   return {
     name: 'zstd',
     pieceBytes: ZSTD_PIECE_BYTES,

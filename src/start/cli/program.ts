@@ -1,4 +1,5 @@
 import { Command } from '@commander-js/extra-typings';
+import { registerArtifact } from './commands/artifact/artifact.ts';
 import { registerConfig } from './commands/config.ts';
 import { registerImages } from './commands/images.ts';
 import { registerLogin } from './commands/login.ts';
@@ -10,6 +11,7 @@ import type { CliContext } from './context.ts';
 type Register = (program: Command, context: CliContext) => void;
 
 const COMMANDS: readonly Register[] = [
+  registerArtifact,
   registerConfig,
   registerImages,
   registerLogin,
@@ -23,6 +25,8 @@ export function buildProgram(context: CliContext): Command {
     .description('Turns a running machine into an image, and the image into many machines.')
     .showHelpAfterError('(ingot --help shows what there is)')
     .showSuggestionAfterError()
+    // Options of a command may have names of the program's own, such as --version.
+    .enablePositionalOptions()
     .configureOutput({
       writeOut: (text) => context.stdout.write(text),
       writeErr: (text) => context.stderr.write(text),

@@ -1,0 +1,215 @@
+import { crc32 } from 'node:zlib';
+import { IngotError } from '../base/index.ts';
+import {
+  type Compression,
+  combineCrc32,
+  crc32OfZeros,
+  type DataLayout,
+  MAX_CHUNK_BYTES,
+  storedSegment,
+  zeroSegments,
+} from '../bytes/index.ts';
+import type { StreamCompressor } from '../capture/index.ts';
+import { inOrder } from './in-order.ts';
+
+/** A file that becomes a payload file of an artifact. */
+export interface ArtifactPayload {
+  readonly name: string;
+  /** Permission bits. */
+  readonly mode: number;
+  readonly isAugmented: boolean;
+  /** Undefined when only reading to the end tells. */
+  readonly sizeBytes: number | undefined;
+  /**
+   * Reads the file from its first byte; it is called once or twice and gives the same bytes.
+   *
+   * @returns pieces of any length that nobody changes afterwards
+   */
+  open(signal: AbortSignal | undefined): AsyncIterable<Buffer>;
+}
+
+/** How the data part is compressed; no compressor goes with `none`. */
+export interface DataCoding {
+  readonly compression: Compression;
+  readonly compressor: StreamCompressor | undefined;
+}
+
+/** A piece of `data/0000.tar`: what tar adds, or payload. */
+interface PlainPiece {
+  readonly kind: 'frame' | 'payload';
+  readonly bytes: Buffer;
+}
+
+interface CodedPiece {
+  readonly coded: Iterable<Uint8Array>;
+  readonly crc32: number;
+  readonly plainBytes: number;
+}
+
+const ZEROS = Buffer.alloc(MAX_CHUNK_BYTES);
+
+/** Cuts a stream into pieces of equal length; only the last one is shorter. */
+async function* inEqualPieces(
+  source: AsyncIterable<Buffer>,
+  pieceBytes: number,
+): AsyncGenerator<Buffer, void, undefined> {
+  let held: Buffer[] = [];
+  let heldBytes = 0;
+  for await (const piece of source) {
+    let at = 0;
+    while (heldBytes + piece.length - at >= pieceBytes) {
+      const end = at + pieceBytes - heldBytes;
+      const part = piece.subarray(at, end);
+      yield heldBytes === 0 ? part : Buffer.concat([...held, part]);
+      held = [];
+      heldBytes = 0;
+      at = end;
+    }
+    if (at < piece.length) {
+      held.push(piece.subarray(at));
+      heldBytes += piece.length - at;
+    }
+  }
+  if (heldBytes > 0) yield Buffer.concat(held);
+}
+
+/** The pieces of `data/0000.tar` in order, each payload file cut from its own start. */
+async function* plainPieces(
+  layout: DataLayout,
+  bodies: readonly AsyncIterable<Buffer>[],
+): AsyncGenerator<PlainPiece, void, undefined> {
+  for (const [i, body] of bodies.entries()) {
+    const bytes = layout.before[i];
+    if (bytes === undefined) throw new RangeError(`the layout has no file ${i}`);
+    yield { kind: 'frame', bytes };
+    for await (const piece of inEqualPieces(body, MAX_CHUNK_BYTES)) {
+      yield { kind: 'payload', bytes: piece };
+    }
+  }
+  yield { kind: 'frame', bytes: layout.end };
+}
+
+function zeroRun(plainBytes: number): CodedPiece {
+  return { coded: zeroSegments(plainBytes), crc32: crc32OfZeros(plainBytes), plainBytes };
+}
+
+/** Codes pieces as segments of one gzip member: frames stored, zeros ready made. */
+async function* segmentJobs(
+  pieces: AsyncIterable<PlainPiece>,
+  compressor: StreamCompressor,
+): AsyncGenerator<() => Promise<CodedPiece>, void, undefined> {
+  let zeroBytes = 0;
+  for await (const { kind, bytes } of pieces) {
+    if (kind === 'payload' && bytes.equals(ZEROS.subarray(0, bytes.length))) {
+      zeroBytes += bytes.length;
+      continue;
+    }
+    if (zeroBytes > 0) {
+      const run = zeroRun(zeroBytes);
+      zeroBytes = 0;
+      yield () => Promise.resolve(run);
+    }
+    yield async () => ({
+      coded: [kind === 'frame' ? storedSegment(bytes) : await compressor.encode(bytes)],
+      crc32: crc32(bytes),
+      plainBytes: bytes.length,
+    });
+  }
+}
+
+async function* asGzip(
+  pieces: AsyncIterable<PlainPiece>,
+  compressor: StreamCompressor,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  yield compressor.header;
+  let plainCrc32 = 0;
+  let lengthBytes = 0;
+  for await (const piece of inOrder(segmentJobs(pieces, compressor), compressor.piecesInFlight)) {
+    plainCrc32 = combineCrc32(plainCrc32, piece.crc32, piece.plainBytes);
+    lengthBytes += piece.plainBytes;
+    yield* piece.coded;
+  }
+  yield compressor.trailer({ crc32: plainCrc32, lengthBytes });
+}
+
+async function* bytesOf(
+  pieces: AsyncIterable<PlainPiece>,
+): AsyncGenerator<Buffer, void, undefined> {
+  for await (const piece of pieces) yield piece.bytes;
+}
+
+/** Codes the stream in large pieces: .xz streams or zstd frames, one after another. */
+async function* asFrames(
+  pieces: AsyncIterable<PlainPiece>,
+  compressor: StreamCompressor,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  let plainCrc32 = 0;
+  let lengthBytes = 0;
+  async function* jobs(): AsyncGenerator<() => Promise<Uint8Array>, void, undefined> {
+    for await (const piece of inEqualPieces(bytesOf(pieces), compressor.pieceBytes)) {
+      plainCrc32 = combineCrc32(plainCrc32, crc32(piece), piece.length);
+      lengthBytes += piece.length;
+      yield () => compressor.encode(piece);
+    }
+  }
+  yield compressor.header;
+  yield* inOrder(jobs(), compressor.piecesInFlight);
+  yield compressor.trailer({ crc32: plainCrc32, lengthBytes });
+}
+
+/**
+ * Codes `data/0000.tar` as it is stored, on all cores and in bounded memory. Equal bytes and equal
+ * engines give equal results.
+ *
+ * @param bodies of the files that `layout` was made for, in its order and with their sizes
+ * @see docs/formats/mender-artifact.md "data/0000.tar"
+ */
+export function codeData(
+  layout: DataLayout,
+  bodies: readonly AsyncIterable<Buffer>[],
+  { compression, compressor }: DataCoding,
+): AsyncIterable<Uint8Array> {
+  const pieces = plainPieces(layout, bodies);
+  if (compression === 'none' || compressor === undefined) return bytesOf(pieces);
+  return compression === 'gzip' ? asGzip(pieces, compressor) : asFrames(pieces, compressor);
+}
+
+/**
+ * Codes a small archive that is wholly in memory, such as `header.tar`.
+ *
+ * The gzip form is stored and not deflated: its length then depends on the plain length alone.
+ */
+export async function codeSmall(
+  plain: Buffer,
+  { compression, compressor }: DataCoding,
+): Promise<Buffer> {
+  if (compression === 'none' || compressor === undefined) return plain;
+  const lengthBytes = plain.length;
+  const middle = compression === 'gzip' ? storedSegment(plain) : await compressor.encode(plain);
+  const end = compressor.trailer({ crc32: crc32(plain), lengthBytes });
+  return Buffer.concat([compressor.header, middle, end]);
+}
+
+/**
+ * Passes a payload on and checks that it has the length that its tar header promises.
+ *
+ * @throws IngotError `source-size-mismatch`
+ */
+export async function* exactly(
+  source: AsyncIterable<Buffer>,
+  { name, sizeBytes }: { readonly name: string; readonly sizeBytes: number },
+): AsyncGenerator<Buffer, void, undefined> {
+  let gotBytes = 0;
+  for await (const piece of source) {
+    gotBytes += piece.length;
+    if (gotBytes > sizeBytes) break;
+    yield piece;
+  }
+  if (gotBytes !== sizeBytes) {
+    throw new IngotError(
+      'source-size-mismatch',
+      `${name} gave ${gotBytes > sizeBytes ? 'more than' : gotBytes} of ${sizeBytes} bytes; did it change?`,
+      { name, sizeBytes, gotBytes },
+    );
+  }
+}

@@ -1,0 +1,276 @@
+import { createHash } from 'node:crypto';
+import { type Digest, IngotError, noProgress, type OnProgress } from '../base/index.ts';
+import {
+  type ArtifactHeader,
+  type DataLayout,
+  encodeAugmentHeaderTar,
+  encodeHead,
+  encodeHeaderTar,
+  encodeManifests,
+  encodeTail,
+  layOutData,
+} from '../bytes/index.ts';
+import {
+  type ArtifactPayload,
+  codeData,
+  codeSmall,
+  type DataCoding,
+  exactly,
+} from './artifact-data.ts';
+
+/** Coded data up to this size is kept in memory where it would have to be coded twice. */
+const KEPT_DATA_BYTES = 32 * 1024 * 1024;
+
+/** Above this plain size a compressed size may need a PAX header: its place is kept. */
+const MAY_NEED_PAX_BYTES = 8_000_000_000;
+
+const UNKNOWN_DIGEST = '0'.repeat(64) as Digest;
+
+/** Signs manifests. */
+export interface ArtifactSigner {
+  /** Length of what `sign` gives, or undefined when only signing tells. */
+  readonly signatureFileBytes: number | undefined;
+  /** @returns the content of `manifest.sig` */
+  sign(manifest: Buffer): Promise<Buffer>;
+}
+
+/** Takes the bytes of an artifact in order. */
+export interface ArtifactTarget {
+  write(bytes: Uint8Array): Promise<void>;
+  /** Writes over bytes from the artifact's start on; undefined where that cannot be (a pipe). */
+  readonly patch: ((bytes: Uint8Array) => Promise<void>) | undefined;
+}
+
+/** What to write. */
+export interface WriteArtifactRequest extends DataCoding {
+  /** Gives the header for these digests of `payloads`. Its length must not depend on them. */
+  header(digests: readonly Digest[]): ArtifactHeader;
+  readonly payloads: readonly ArtifactPayload[];
+  readonly signer?: ArtifactSigner | undefined;
+  readonly onProgress?: OnProgress | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What was written. */
+export interface WrittenArtifact {
+  readonly sizeBytes: number;
+  readonly digests: readonly Digest[];
+}
+
+interface Measured {
+  readonly digests: readonly Digest[];
+  readonly sizes: readonly number[];
+}
+
+/** Reads payloads, hashes them on the way and tells the progress. */
+class PayloadReader {
+  readonly digests: Digest[] = [];
+  readonly sizes: number[] = [];
+  readonly #request: WriteArtifactRequest;
+  readonly #stage: string;
+  #doneBytes = 0;
+
+  constructor(request: WriteArtifactRequest, stage: string) {
+    this.#request = request;
+    this.#stage = stage;
+  }
+
+  get #totalBytes(): number | undefined {
+    const sizes = this.#request.payloads.map((payload) => payload.sizeBytes);
+    return sizes.some((size) => size === undefined)
+      ? undefined
+      : sizes.reduce<number>((sum, size) => sum + (size ?? 0), 0);
+  }
+
+  /** Yields the bytes of one payload; its digest and size are there when it has ended. */
+  async *read(index: number): AsyncGenerator<Buffer, void, undefined> {
+    const { payloads, onProgress = noProgress, signal } = this.#request;
+    const hash = createHash('sha256');
+    let sizeBytes = 0;
+    for await (const piece of payloads[index]?.open(signal) ?? []) {
+      signal?.throwIfAborted();
+      hash.update(piece);
+      sizeBytes += piece.length;
+      this.#doneBytes += piece.length;
+      onProgress({
+        doneBytes: this.#doneBytes,
+        totalBytes: this.#totalBytes,
+        stage: this.#stage,
+      });
+      yield piece;
+    }
+    this.digests[index] = hash.digest('hex') as Digest;
+    this.sizes[index] = sizeBytes;
+  }
+}
+
+async function measure(request: WriteArtifactRequest): Promise<Measured> {
+  const reader = new PayloadReader(request, 'computing the digest');
+  for (const index of request.payloads.keys()) {
+    for await (const piece of reader.read(index)) void piece;
+  }
+  return reader;
+}
+
+/** One writing of one artifact; {@link writeArtifact} is its door. */
+class ArtifactWriter {
+  readonly #request: WriteArtifactRequest;
+  readonly #target: ArtifactTarget;
+  readonly #sizes: readonly number[];
+  readonly #layout: DataLayout;
+  #signed: { manifest: Buffer; signatureFile: Buffer | undefined } | undefined;
+
+  constructor(request: WriteArtifactRequest, target: ArtifactTarget, sizes: readonly number[]) {
+    this.#request = request;
+    this.#target = target;
+    this.#sizes = sizes;
+    this.#layout = layOutData(
+      request.payloads.map(({ name, mode }, i) => ({ name, mode, sizeBytes: sizes[i] ?? 0 })),
+    );
+  }
+
+  #coded(reader: PayloadReader): AsyncIterable<Uint8Array> {
+    const bodies = this.#request.payloads.map(({ name }, i) =>
+      exactly(reader.read(i), { name, sizeBytes: this.#sizes[i] ?? 0 }),
+    );
+    return codeData(this.#layout, bodies, this.#request);
+  }
+
+  async #head(digests: readonly Digest[], dataBytes: number, isFinal: boolean): Promise<Buffer> {
+    const { compression, payloads, signer } = this.#request;
+    const header = this.#request.header(digests);
+    const names = payloads.filter((p) => !p.isAugmented).map((p) => p.name);
+    const augmentTar = encodeAugmentHeaderTar(header);
+    const parts = {
+      header,
+      compression,
+      headerBytes: await codeSmall(encodeHeaderTar(header, names), this.#request),
+      augmentHeaderBytes:
+        augmentTar === undefined ? undefined : await codeSmall(augmentTar, this.#request),
+      files: payloads.map(({ name, isAugmented }, i) => ({
+        name,
+        isAugmented,
+        digest: digests[i] ?? UNKNOWN_DIGEST,
+      })),
+    };
+    const forcePax = compression !== 'none' && this.#layout.sizeBytes > MAY_NEED_PAX_BYTES;
+    const signatureFile =
+      signer === undefined || isFinal
+        ? await this.#sign(encodeManifests(parts).manifest)
+        : Buffer.alloc(signer.signatureFileBytes ?? 0);
+    return encodeHead({ ...parts, signatureFile, dataBytes, forcePax });
+  }
+
+  /** Signs each manifest once: a signer may be a device with a button. */
+  async #sign(manifest: Buffer): Promise<Buffer | undefined> {
+    if (this.#signed?.manifest.equals(manifest) !== true) {
+      const signatureFile = await this.#request.signer?.sign(manifest);
+      this.#signed = { manifest, signatureFile };
+    }
+    return this.#signed.signatureFile;
+  }
+
+  /**
+   * Finds out how long the coded data is, for a target that cannot be patched; keeps it when it is
+   * small.
+   */
+  async #countCoded(): Promise<{ dataBytes: number; kept: Uint8Array[] | undefined }> {
+    let dataBytes = 0;
+    let kept: Uint8Array[] | undefined = [];
+    for await (const piece of this.#coded(new PayloadReader(this.#request, 'measuring'))) {
+      dataBytes += piece.byteLength;
+      if (dataBytes > KEPT_DATA_BYTES) kept = undefined;
+      // Coded pieces are the writer's own; zero segments are shared and never change.
+      kept?.push(piece);
+    }
+    return { dataBytes, kept };
+  }
+
+  /**
+   * Writes in one pass and puts the head right at the end.
+   *
+   * @param known the digests, or undefined where they are found on the way
+   */
+  async writeAndPatch(
+    patch: (bytes: Uint8Array) => Promise<void>,
+    known: readonly Digest[] | undefined,
+  ): Promise<WrittenArtifact> {
+    const assumed = known ?? this.#request.payloads.map(() => UNKNOWN_DIGEST);
+    const provisional = await this.#head(assumed, 0, known !== undefined);
+    await this.#target.write(provisional);
+    const reader = new PayloadReader(this.#request, 'writing the payload');
+    let dataBytes = 0;
+    for await (const piece of this.#coded(reader)) {
+      dataBytes += piece.byteLength;
+      await this.#target.write(piece);
+    }
+    if (known !== undefined) expectSame(known, reader.digests);
+    const tail = encodeTail(dataBytes);
+    await this.#target.write(tail);
+    const head = await this.#head(reader.digests, dataBytes, true);
+    if (head.length !== provisional.length) {
+      throw new RangeError(`the head has ${head.length} bytes, ${provisional.length} were kept`);
+    }
+    await patch(head);
+    return { sizeBytes: head.length + dataBytes + tail.length, digests: reader.digests };
+  }
+
+  /** Writes front to back, for a target that cannot be patched. */
+  async writeThrough(digests: readonly Digest[]): Promise<WrittenArtifact> {
+    const { dataBytes, kept } =
+      this.#request.compression === 'none'
+        ? { dataBytes: this.#layout.sizeBytes, kept: undefined }
+        : await this.#countCoded();
+    const head = await this.#head(digests, dataBytes, true);
+    await this.#target.write(head);
+    let writtenBytes = 0;
+    const reader = new PayloadReader(this.#request, 'writing the payload');
+    for await (const piece of kept ?? this.#coded(reader)) {
+      writtenBytes += piece.byteLength;
+      await this.#target.write(piece);
+    }
+    if (kept === undefined) expectSame(digests, reader.digests);
+    if (writtenBytes !== dataBytes) throw new IngotError('content-changed', CHANGED);
+    const tail = encodeTail(dataBytes);
+    await this.#target.write(tail);
+    return { sizeBytes: head.length + dataBytes + tail.length, digests };
+  }
+}
+
+const CHANGED = 'a payload file changed while it was read';
+
+function expectSame(before: readonly Digest[], now: readonly Digest[]): void {
+  if (before.some((digest, i) => digest !== now[i])) {
+    throw new IngotError('content-changed', CHANGED);
+  }
+}
+
+/**
+ * Writes a Mender Artifact.
+ *
+ * Each payload is read once where its size is known, the compression is gzip or none and the target
+ * can be patched; else it is read to its end first. Nothing is copied to a temporary file, and equal
+ * requests give equal bytes either way.
+ *
+ * @throws IngotError `source-size-mismatch` and `content-changed` when a payload changes meanwhile;
+ *   failures of the payloads, the signer and the target as they are
+ * @see docs/formats/mender-artifact.md
+ */
+export async function writeArtifact(
+  request: WriteArtifactRequest,
+  target: ArtifactTarget,
+): Promise<WrittenArtifact> {
+  const { payloads, compression, signer } = request;
+  const known = payloads.map((payload) => payload.sizeBytes).filter((size) => size !== undefined);
+  const isHeadCertain =
+    (compression === 'none' || compression === 'gzip') &&
+    (signer === undefined || signer.signatureFileBytes !== undefined);
+  if (target.patch !== undefined && isHeadCertain && known.length === payloads.length) {
+    return new ArtifactWriter(request, target, known).writeAndPatch(target.patch, undefined);
+  }
+  const { digests, sizes } = await measure(request);
+  const writer = new ArtifactWriter(request, target, sizes);
+  return target.patch === undefined
+    ? writer.writeThrough(digests)
+    : writer.writeAndPatch(target.patch, digests);
+}

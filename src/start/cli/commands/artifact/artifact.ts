@@ -1,0 +1,22 @@
+import type { Command } from '@commander-js/extra-typings';
+import type { CliContext } from '../../context.ts';
+import { compressionOption } from './compression-option.ts';
+import { registerRead } from './read.ts';
+import { registerValidate } from './validate.ts';
+import { registerWriteBootstrapArtifact } from './write-bootstrap-artifact.ts';
+import { registerWriteModuleImage } from './write-module-image.ts';
+import { registerWriteRootfsImage } from './write-rootfs-image.ts';
+
+/** `ingot artifact …`: what mender-artifact does. */
+export function registerArtifact(program: Command, context: CliContext): void {
+  const artifact = program
+    .command('artifact')
+    .description('write, read, check, sign and change Mender Artifacts')
+    .addOption(compressionOption().hideHelp()) as unknown as Command;
+  const write = artifact.command('write').description('write an artifact') as Command;
+  registerWriteRootfsImage(write, context);
+  registerWriteModuleImage(write, context);
+  registerWriteBootstrapArtifact(write, context);
+  registerRead(artifact, context);
+  registerValidate(artifact, context);
+}

@@ -1,0 +1,72 @@
+import { availableParallelism } from 'node:os';
+import { Command, Option } from '@commander-js/extra-typings';
+import { GZIP_HEADER, gzipTrailer, MAX_CHUNK_BYTES } from '../../../../bytes/index.ts';
+import { xzCompressor, zstdCompressor } from '../../../../capture/adapters/compressors.ts';
+import { openFastestCodec } from '../../../../keep/adapters/fastest-segment-codec.ts';
+import type { DataCoding } from '../../../../publish/index.ts';
+
+/** Names of compressions as mender-artifact has them; its lzma is xz. */
+const COMPRESSIONS = [
+  'none',
+  'gzip',
+  'lzma',
+  'zstd_fastest',
+  'zstd_fast',
+  'zstd_better',
+  'zstd_best',
+] as const;
+
+/** One of the names that `--compression` takes. */
+export type CompressionName = (typeof COMPRESSIONS)[number];
+
+/** `--compression`; without a default, because it may stand before the command too. */
+export function compressionOption() {
+  return new Option('--compression <how>', 'compress header and data (default: gzip)').choices(
+    COMPRESSIONS,
+  );
+}
+
+/** Opens the compressor that goes with a name. */
+export async function dataCoding(name: CompressionName): Promise<DataCoding> {
+  switch (name) {
+    case 'none':
+      return { compression: 'none', compressor: undefined };
+    case 'gzip': {
+      const { codec } = await openFastestCodec();
+      const compressor = {
+        name: `gzip (${codec.name})`,
+        pieceBytes: MAX_CHUNK_BYTES,
+        // Two pieces for each core keep it busy while others are read and written.
+        piecesInFlight: 2 * availableParallelism() + 2,
+        header: GZIP_HEADER,
+        encode: (plain: Uint8Array) => codec.encode(plain),
+        trailer: (plain: { crc32: number; lengthBytes: number }) =>
+          gzipTrailer(plain.crc32, plain.lengthBytes),
+      };
+      return { compression: 'gzip', compressor };
+    }
+    case 'lzma':
+      return { compression: 'xz', compressor: xzCompressor() };
+    case 'zstd_fastest':
+    case 'zstd_fast':
+    case 'zstd_better':
+    case 'zstd_best':
+      return { compression: 'zstd', compressor: zstdCompressor(ZSTD_LEVELS[name]) };
+  }
+}
+
+/** The levels that klauspost/compress says its four names stand for. */
+const ZSTD_LEVELS = { zstd_fastest: 1, zstd_fast: 3, zstd_better: 7, zstd_best: 11 } as const;
+
+/**
+ * Finds `--compression` of a command, or of one above it, where mender-artifact takes it too.
+ *
+ * @returns `gzip` where nobody chose
+ */
+export function chosenCompression(command: { parent: unknown; opts(): unknown }): CompressionName {
+  for (let at: unknown = command; at instanceof Command; at = at.parent) {
+    const { compression } = at.opts() as { compression?: CompressionName };
+    if (compression !== undefined) return compression;
+  }
+  return 'gzip';
+}

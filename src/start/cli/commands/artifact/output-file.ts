@@ -1,0 +1,199 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { constants } from 'node:fs';
+import { type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { errnoOf, IngotError } from '../../../../base/index.ts';
+import { targetFailure } from '../../../../capture/adapters/file-target.ts';
+import type { ArtifactTarget } from '../../../../publish/index.ts';
+import type { CliContext } from '../../context.ts';
+
+/** Where an artifact is written: whole or not at all, where that is possible. */
+export interface OutputFile extends ArtifactTarget, AsyncDisposable {
+  /** For people. */
+  readonly name: string;
+  /** Makes the file durable and gives it its name. */
+  commit(): Promise<void>;
+}
+
+async function syncFolder(path: string): Promise<void> {
+  await using folder = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  await folder.sync();
+}
+
+async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number | null) {
+  for (let done = 0; done < bytes.byteLength; ) {
+    const at = position === null ? null : position + done;
+    const { bytesWritten } = await handle.write(bytes, done, bytes.byteLength - done, at);
+    done += bytesWritten;
+  }
+}
+
+/** A file under a temporary name beside the final one. */
+class PartialFile implements OutputFile {
+  readonly name: string;
+  readonly #partial: string;
+  readonly #handle: FileHandle;
+  #at = 0;
+  #isCommitted = false;
+
+  constructor(name: string, partial: string, handle: FileHandle) {
+    this.name = name;
+    this.#partial = partial;
+    this.#handle = handle;
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    try {
+      await writeAll(this.#handle, bytes, this.#at);
+      this.#at += bytes.byteLength;
+    } catch (thrown) {
+      throw targetFailure(thrown, this.name);
+    }
+  }
+
+  readonly patch = async (bytes: Uint8Array): Promise<void> => {
+    try {
+      await writeAll(this.#handle, bytes, 0);
+    } catch (thrown) {
+      throw targetFailure(thrown, this.name);
+    }
+  };
+
+  async commit(): Promise<void> {
+    try {
+      await this.#handle.sync();
+      await rename(this.#partial, this.name);
+      this.#isCommitted = true;
+      await syncFolder(dirname(this.name));
+    } catch (thrown) {
+      throw targetFailure(thrown, this.name);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#handle.close();
+    if (!this.#isCommitted) await rm(this.#partial, { force: true });
+  }
+}
+
+/** A pipe or a device: written front to back, under its own name. */
+class PlainOutput implements OutputFile {
+  readonly name: string;
+  readonly patch = undefined;
+  readonly #handle: FileHandle;
+
+  constructor(name: string, handle: FileHandle) {
+    this.name = name;
+    this.#handle = handle;
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    try {
+      await writeAll(this.#handle, bytes, null);
+    } catch (thrown) {
+      throw targetFailure(thrown, this.name);
+    }
+  }
+
+  commit(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#handle.close();
+  }
+}
+
+/**
+ * Opens standard output as a target; it stays open.
+ *
+ * @throws IngotError `target-is-terminal`
+ */
+function openStdout({ stdout }: Pick<CliContext, 'stdout'>): OutputFile {
+  if ('isTTY' in stdout && stdout.isTTY === true) {
+    throw new IngotError('target-is-terminal', 'stdout is a terminal; use -o FILE or a pipe');
+  }
+  return {
+    name: 'stdout',
+    patch: undefined,
+    write: async (bytes) => {
+      if (!stdout.writable) throw new IngotError('target-closed', 'the reader of stdout went away');
+      if (!stdout.write(bytes)) await Promise.race([once(stdout, 'drain'), once(stdout, 'close')]);
+    },
+    commit: () => Promise.resolve(),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+}
+
+/** The status of a file, or undefined when there is none. */
+async function statusOf(path: string) {
+  try {
+    return await stat(path);
+  } catch (thrown) {
+    if (errnoOf(thrown) === 'ENOENT') return undefined;
+    throw thrown;
+  }
+}
+
+/**
+ * Opens a file that appears under its name only when it is whole; links are followed, and a file
+ * that is replaced keeps its mode and owner. Pipes and devices are written as they are.
+ *
+ * @throws IngotError `file-not-found` when the folder is missing, `target-unwritable`
+ */
+async function openOutputFile(path: string): Promise<OutputFile> {
+  try {
+    const before = await statusOf(path);
+    if (before !== undefined && !before.isFile()) {
+      return new PlainOutput(path, await open(path, 'w'));
+    }
+    const final =
+      before === undefined
+        ? join(await realpath(dirname(path)), basename(path))
+        : await realpath(path);
+    const tail = randomBytes(6).toString('hex');
+    const partial = join(dirname(final), `.${basename(final)}.${tail}.partial`);
+    const handle = await open(partial, 'wx');
+    const output = new PartialFile(final, partial, handle);
+    if (before !== undefined) {
+      await handle.chmod(before.mode & 0o7777);
+      await handle.chown(before.uid, before.gid).catch((thrown: unknown) => {
+        // Only root may give files away; the content matters more than the owner.
+        if (errnoOf(thrown) !== 'EPERM') throw thrown;
+      });
+    }
+    return output;
+  } catch (thrown) {
+    throw targetFailure(thrown, path);
+  }
+}
+
+/** Opens what `-o` names: `-` is stdout. */
+export function openOutput(path: string, context: CliContext): Promise<OutputFile> {
+  return path === '-' ? Promise.resolve(openStdout(context)) : openOutputFile(path);
+}
+
+/**
+ * Passes bytes on until there are too many.
+ *
+ * @throws IngotError `artifact-too-large` from the write that would exceed the limit
+ */
+export function withMaxSize(target: OutputFile, maxBytes: number | undefined): ArtifactTarget {
+  if (maxBytes === undefined) return target;
+  let writtenBytes = 0;
+  return {
+    patch: target.patch,
+    write: (bytes) => {
+      writtenBytes += bytes.byteLength;
+      if (writtenBytes > maxBytes) {
+        throw new IngotError(
+          'artifact-too-large',
+          `the artifact is larger than the limit of ${maxBytes} bytes`,
+          { maxBytes },
+        );
+      }
+      return target.write(bytes);
+    },
+  };
+}

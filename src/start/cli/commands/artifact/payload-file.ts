@@ -1,0 +1,122 @@
+import { open, stat } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { errnoOf, IngotError } from '../../../../base/index.ts';
+import {
+  type Compression,
+  compressionExtension,
+  decompress,
+  MAGIC_BYTES,
+  sniffCompression,
+} from '../../../../bytes/index.ts';
+import type { ArtifactPayload } from '../../../../publish/index.ts';
+
+const READ_BYTES = 1024 * 1024;
+/** A root filesystem's mode says nothing; it must not depend on the umask of who made the file. */
+const ROOTFS_MODE = 0o644;
+
+function unreadable(path: string, cause: unknown): IngotError {
+  const errno = errnoOf(cause);
+  return new IngotError(
+    errno === 'ENOENT' ? 'file-not-found' : 'source-unreadable',
+    `${path} cannot be read: ${errno ?? String(cause)}`,
+    { path },
+    { cause },
+  );
+}
+
+/**
+ * Reads a file from its first byte; the buffers are the caller's.
+ *
+ * @throws IngotError `file-not-found`, `source-unreadable`
+ */
+export async function* readFilePieces(path: string): AsyncGenerator<Buffer, void, undefined> {
+  const handle = await open(path, 'r').catch((cause: unknown) => {
+    throw unreadable(path, cause);
+  });
+  try {
+    for (let position = 0; ; ) {
+      const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+      const { bytesRead } = await handle
+        .read(buffer, 0, READ_BYTES, position)
+        .catch((cause: unknown) => {
+          throw unreadable(path, cause);
+        });
+      if (bytesRead === 0) return;
+      position += bytesRead;
+      yield buffer.subarray(0, bytesRead);
+    }
+  } finally {
+    await handle.close();
+  }
+}
+
+async function startOf(path: string): Promise<Buffer> {
+  for await (const piece of readFilePieces(path)) return piece.subarray(0, MAGIC_BYTES);
+  return Buffer.alloc(0);
+}
+
+async function statusOf(path: string) {
+  try {
+    const status = await stat(path);
+    if (status.isFile() || status.isBlockDevice()) return status;
+  } catch (cause) {
+    throw unreadable(path, cause);
+  }
+  throw new IngotError(
+    'source-unsupported',
+    `${path} is no regular file or block device; a payload is read from its start more than once`,
+    { path },
+  );
+}
+
+async function* asBuffers(
+  source: AsyncIterable<Uint8Array>,
+): AsyncGenerator<Buffer, void, undefined> {
+  for await (const { buffer, byteOffset, byteLength } of source) {
+    yield Buffer.from(buffer, byteOffset, byteLength);
+  }
+}
+
+/** `root-part.fs.gz` → `root-part.fs`: the payload is what comes out. */
+function plainName(path: string, compression: Compression): string {
+  const name = basename(path);
+  const extension = compressionExtension(compression);
+  return extension !== '' && name.endsWith(extension) ? name.slice(0, -extension.length) : name;
+}
+
+/**
+ * Opens the image of a root filesystem; .gz, .xz and .zst are told by their first bytes and
+ * decompressed on the way.
+ *
+ * @throws IngotError `file-not-found`, `source-unreadable`, `source-unsupported`
+ */
+export async function openRootfsFile(path: string): Promise<ArtifactPayload> {
+  const status = await statusOf(path);
+  const compression = sniffCompression(await startOf(path));
+  if (status.isFile() && status.size === 0) {
+    throw new IngotError('source-unsupported', `${path} is empty: no filesystem`, { path });
+  }
+  return {
+    name: plainName(path, compression),
+    mode: ROOTFS_MODE,
+    isAugmented: false,
+    sizeBytes: status.isFile() && compression === 'none' ? status.size : undefined,
+    open: () => asBuffers(decompress(compression, readFilePieces(path), path)),
+  };
+}
+
+/**
+ * Opens a file for an update module; it is taken as it is.
+ *
+ * @throws IngotError `file-not-found`, `source-unreadable`, `source-unsupported`
+ */
+export async function openModuleFile(path: string, isAugmented: boolean): Promise<ArtifactPayload> {
+  const status = await statusOf(path);
+  return {
+    name: basename(path),
+    mode: status.mode & 0o777,
+    isAugmented,
+    sizeBytes: status.isFile() ? status.size : undefined,
+    open: () => readFilePieces(path),
+  };
+}

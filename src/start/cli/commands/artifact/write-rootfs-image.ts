@@ -1,0 +1,125 @@
+import type { Command } from '@commander-js/extra-typings';
+import type { Digest } from '../../../../base/index.ts';
+import {
+  defaultClearsProvides,
+  ROOTFS_IMAGE,
+  type SoftwareVersion,
+  softwareVersionProvide,
+} from '../../../../bytes/index.ts';
+import type { CliContext } from '../../context.ts';
+import { chosenCompression, compressionOption, dataCoding } from './compression-option.ts';
+import { openSigner, withKeyOptions } from './key-options.ts';
+import { openRootfsPayload } from './rootfs-payload.ts';
+import { runWrite } from './run-write.ts';
+import {
+  collect,
+  headerInfoOf,
+  readScripts,
+  withPayloadOptions,
+  withWriteOptions,
+} from './write-options.ts';
+
+const EXAMPLES = `
+Examples:
+  ingot artifact write rootfs-image -f root.ext4 -n release-1 -c raspberrypi4 -o release-1.mender
+  ingot artifact write rootfs-image -f root.ext4.gz -n release-1 -c qemu -k private.pem
+  ingot artifact write rootfs-image -f img-y22uq -n release-1 -c qemu -o - | ssh host 'cat > r.mender'
+`;
+
+/**
+ * Whether the provide of the software version goes over one that `-p` gave: as in mender-artifact,
+ * where a `--software-…` option stands behind it.
+ */
+export function trackOrder(command: Command): { readonly lastIsSoftware: boolean } {
+  const seen = { lastIsSoftware: true };
+  command.on('option:provides', () => {
+    seen.lastIsSoftware = false;
+  });
+  for (const option of ['software-name', 'software-version', 'software-filesystem']) {
+    command.on(`option:${option}`, () => {
+      seen.lastIsSoftware = true;
+    });
+  }
+  return seen;
+}
+
+/** Adds the software version to provides that were given. */
+export function withSoftwareVersion(
+  given: ReadonlyMap<string, string> = new Map(),
+  software: SoftwareVersion,
+  overrides: boolean,
+): ReadonlyMap<string, string> {
+  const provide = softwareVersionProvide(software);
+  if (provide === undefined) return given;
+  const [key, value] = provide;
+  return given.has(key) && !overrides ? given : new Map([...given, [key, value]]);
+}
+
+/** `ingot artifact write rootfs-image`. */
+export function registerWriteRootfsImage(write: Command, context: CliContext): void {
+  const bare = write
+    .command('rootfs-image')
+    .description('write an artifact with the image of a root filesystem')
+    .requiredOption('-f, --file <file>', 'image: a file (also .gz, .xz, .zst), img-…, or ssh://…')
+    .option('--no-checksum-provide', 'write no checksum into provides, for old clients')
+    .option('--legacy-rootfs-image-checksum', 'write it under the old name rootfs_image_checksum')
+    .option('-S, --ssh-args <arg>', 'argument for ssh, with -f ssh://…; repeatable', collect)
+    .option('--tmp <folder>', 'taken and not needed: nothing is copied to temporary files')
+    .addOption(compressionOption());
+  const keyed = withKeyOptions(
+    withPayloadOptions(withWriteOptions(bare)),
+    'private key to sign with',
+  );
+  const order = trackOrder(keyed as unknown as Command);
+  keyed.addHelpText('after', EXAMPLES).action(async (options, command) => {
+    const info = headerInfoOf(options, ROOTFS_IMAGE, (words) => command.error(`error: ${words}`));
+    const software = {
+      artifactName: options.artifactName,
+      filesystem: options.softwareFilesystem,
+      name: options.softwareName,
+      version: options.softwareVersion,
+      payloadType: ROOTFS_IMAGE,
+      usesDefaults: options.defaultSoftwareVersion,
+    };
+    const provides = withSoftwareVersion(options.provides, software, order.lastIsSoftware);
+    const clearsProvides = options.defaultClearsProvides
+      ? defaultClearsProvides(options.clearsProvides ?? [], software)
+      : (options.clearsProvides ?? []);
+    const checksumKey =
+      options.legacyRootfsImageChecksum === true
+        ? 'rootfs_image_checksum'
+        : 'rootfs-image.checksum';
+    const withChecksum = (digest: Digest | undefined): ReadonlyMap<string, string> =>
+      options.checksumProvide && digest !== undefined
+        ? new Map([...provides, [checksumKey, digest]])
+        : provides;
+    const scripts = await readScripts(options.script);
+    const coding = await dataCoding(chosenCompression(command));
+    const signer = await openSigner(options);
+    const payload = await openRootfsPayload(options.file, { context, sshArgs: options.sshArgs });
+    await runWrite(
+      context,
+      {
+        ...coding,
+        signer,
+        payloads: [payload],
+        header: ([digest]) => ({
+          version: options.version,
+          info,
+          payload: {
+            typeInfo: {
+              type: ROOTFS_IMAGE,
+              provides: withChecksum(digest),
+              depends: options.depends ?? new Map(),
+              clearsProvides,
+            },
+            metaData: undefined,
+          },
+          augment: undefined,
+          scripts,
+        }),
+      },
+      options,
+    );
+  });
+}
