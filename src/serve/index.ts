@@ -14,5 +14,6 @@ export { BYTES_MEDIA_TYPE, decodeBitmap, MAX_HAVE } from './native/ingest-routes
 export { descriptionToWire } from './native/ingest-wire.ts';
 export { encodeManifest, MANIFEST_MEDIA_TYPE } from './native/manifest-stream.ts';
 export { NATIVE_PREFIX, nativeApi } from './native/plugin.ts';
+export { decodePage, decodePages, encodeIndices } from './native/read-wire.ts';
 export type { NativeMetrics } from './native/routes.ts';
-export { encodeSegments, SEGMENTS_MEDIA_TYPE } from './native/segment-frames.ts';
+export { decodeSegments, encodeSegments, SEGMENTS_MEDIA_TYPE } from './native/segment-frames.ts';

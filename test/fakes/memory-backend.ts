@@ -8,9 +8,11 @@ import type {
   IngestSession,
   IngestSummary,
   ManifestEntry,
+  OpenImage,
 } from '../../src/keep/index.ts';
 import type { PublishedFile } from '../../src/publish/index.ts';
 import type { Caller, ImageForm, NativeBackend } from '../../src/serve/index.ts';
+import { MemoryOpenImage } from './memory-open-image.ts';
 
 /** An image library in memory, small and without care for speed, behind the native API's port. */
 export class MemoryBackend implements NativeBackend {
@@ -18,6 +20,8 @@ export class MemoryBackend implements NativeBackend {
   readonly secret = 'a secret of a test';
   readonly stored = new Map<Id<'img'>, { image: Image; plain: Buffer }>();
   readonly chunks = new Map<Digest, Buffer>();
+  /** Every image that was opened for reading. */
+  readonly opened: MemoryOpenImage[] = [];
   /** Sessions that have neither been committed nor given up. */
   readonly open = new Set<IngestSession>();
 
@@ -58,6 +62,13 @@ export class MemoryBackend implements NativeBackend {
     const { plain } = this.#find(id);
     const bytes = form === 'raw' ? plain : gzipSync(plain);
     return memoryFile(form === 'raw' ? `${id}.raw` : `${id}.gz`, bytes);
+  }
+
+  async openImage(_caller: Caller, id: Id<'img'>): Promise<OpenImage> {
+    const { image, plain } = this.#find(id);
+    const opened = new MemoryOpenImage(image, plain);
+    this.opened.push(opened);
+    return opened;
   }
 
   /** Puts an image in without an ingest. */

@@ -19,7 +19,7 @@ import { type FailureCode, isFailure, MIB } from '../../src/base/index.ts';
 import { restoreImage, verifyTarget } from '../../src/publish/index.ts';
 import { openRestoreTarget } from '../../src/publish/restore/adapters/restore-target.ts';
 import { restoreTargetContract } from '../contracts/restore-target.ts';
-import { MemoryFeed, testCodec } from '../memory/image-feed.ts';
+import { MemoryFeed, testCodec } from '../fakes/memory-feed.ts';
 
 /** A loop device over a file of its own; both are gone after disposal. */
 interface LoopDisk extends AsyncDisposable {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { MemoryFeed, type MemoryFeedOptions, testCodec } from '../../../test/memory/image-feed.ts';
-import { MemoryTarget } from '../../../test/memory/restore-target.ts';
+import { MemoryFeed, type MemoryFeedOptions, testCodec } from '../../../test/fakes/memory-feed.ts';
+import { MemoryTarget } from '../../../test/fakes/memory-target.ts';
 import { type FailureCode, isFailure, MIB } from '../../base/index.ts';
 import { restoreImage, verifyTarget } from './restore-image.ts';
 

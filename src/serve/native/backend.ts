@@ -1,5 +1,5 @@
 import type { Id } from '../../base/index.ts';
-import type { Image, IngestTarget } from '../../keep/index.ts';
+import type { Image, IngestTarget, OpenImage } from '../../keep/index.ts';
 import type { PublishedFile } from '../../publish/index.ts';
 
 /** Who asks: an API client of an account. */
@@ -64,4 +64,6 @@ export interface NativeBackend {
   ingestTarget(caller: Caller): IngestTarget;
   /** @throws IngotError `image-not-found`, `image-not-ready` */
   openFile(caller: Caller, id: Id<'img'>, form: ImageForm): Promise<PublishedFile>;
+  /** @throws IngotError `image-not-found`, `image-not-ready` */
+  openImage(caller: Caller, id: Id<'img'>): Promise<OpenImage>;
 }

@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import type { FastifyRequest } from 'fastify';
 import { type Clock, IngotError } from '../../base/index.ts';
 import { STALL_MS, stallGuard } from './stall-guard.ts';
 
@@ -53,4 +54,15 @@ export async function readBody(
   const pieces: Buffer[] = [];
   for await (const piece of limitedBody(body, limits)) pieces.push(piece);
   return Buffer.concat(pieces);
+}
+
+/**
+ * The body as the stream that the parser of binary bodies left it.
+ *
+ * @throws IngotError `request-invalid`
+ */
+export function streamOf(request: FastifyRequest): Readable {
+  const body: unknown = request.body;
+  if (body !== null && typeof body === 'object' && 'iterator' in body) return body as Readable;
+  throw new IngotError('request-invalid', 'the request has no binary body');
 }

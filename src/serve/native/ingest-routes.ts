@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { digestFromBytes, IngotError } from '../../base/index.ts';
-import { limitedBody, readBody } from './body.ts';
+import { limitedBody, readBody, streamOf } from './body.ts';
 import { imageSchema, imageToWire } from './image-wire.ts';
 import type { IngestRegistry } from './ingest-registry.ts';
 import { beginSchema, descriptionFromWire } from './ingest-wire.ts';
@@ -157,13 +157,6 @@ function encodeBitmap(bits: readonly boolean[]): Buffer {
 /** Decodes what {@link encodeBitmap} made. */
 export function decodeBitmap(bytes: Uint8Array, count: number): boolean[] {
   return Array.from({ length: count }, (_, i) => ((bytes[i >> 3] ?? 0) & (1 << (i & 7))) !== 0);
-}
-
-/** The body as the stream that the parser of binary bodies left it. */
-function streamOf(request: FastifyRequest): Readable {
-  const body: unknown = request.body;
-  if (body !== null && typeof body === 'object' && 'iterator' in body) return body as Readable;
-  throw new IngotError('request-invalid', 'the request has no binary body');
 }
 
 /**

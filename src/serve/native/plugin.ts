@@ -11,10 +11,12 @@ import type { Clock, Log } from '../../base/index.ts';
 import { Access } from './access.ts';
 import type { NativeBackend } from './backend.ts';
 import { failureAnswer, nothingHere } from './failure-answer.ts';
+import { HeldImages } from './held-images.ts';
 import { downloadRoutes, imageRoutes } from './image-routes.ts';
 import { IngestRegistry } from './ingest-registry.ts';
 import { BYTES_MEDIA_TYPE, ingestRoutes } from './ingest-routes.ts';
 import { MANIFEST_MEDIA_TYPE } from './manifest-stream.ts';
+import { readRoutes } from './read-routes.ts';
 import type { NativeMetrics, RouteContext } from './routes.ts';
 import { SEGMENTS_MEDIA_TYPE } from './segment-frames.ts';
 import { tokenRoutes } from './token-routes.ts';
@@ -48,6 +50,7 @@ export const nativeApi: FastifyPluginAsync<NativeOptions> = async (outer, option
   const { backend, clock, log, metrics } = options;
   const access = new Access(backend, new TokenIssuer(options.tokenSecret, clock), clock);
   const registry = new IngestRegistry(clock, log);
+  const held = new HeldImages(clock, (caller, id) => backend.openImage(caller, id));
   const context: RouteContext = { backend, access, clock, log, metrics };
 
   server.setValidatorCompiler(validatorCompiler);
@@ -77,6 +80,7 @@ export const nativeApi: FastifyPluginAsync<NativeOptions> = async (outer, option
   });
   // Uploads end before connections are waited for, so that a stop leaves nothing half-made.
   outer.addHook('preClose', () => registry[Symbol.asyncDispose]());
+  outer.addHook('onClose', () => held[Symbol.asyncDispose]());
 
   await describe(outer, options);
   tokenRoutes(server, context);
@@ -86,6 +90,7 @@ export const nativeApi: FastifyPluginAsync<NativeOptions> = async (outer, option
     imageRoutes(routes, context);
     downloadRoutes(routes, context);
     ingestRoutes(routes, context, registry);
+    readRoutes(routes, context, held);
   });
   outer.get('/openapi.json', { schema: { hide: true } }, () => outer.swagger());
 };

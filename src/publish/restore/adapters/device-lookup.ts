@@ -1,7 +1,11 @@
+import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { errnoOf } from '../../../base/index.ts';
+
+/** A device that does not answer is not waited for: its contents are a courtesy. */
+const BLKID_TIMEOUT_MS = 5000;
 
 /** Formats a device number as `/proc` and `/sys` have it: `8:1`. */
 export function deviceNumber(device: bigint): string {
@@ -90,6 +94,55 @@ async function deviceOf(path: string): Promise<string> {
   } catch {
     return ''; // A swap file that is deleted or lies in another namespace.
   }
+}
+
+/** What a user should know before a device is overwritten. */
+interface DeviceFacts {
+  /** `Samsung SSD 860`, or undefined. */
+  readonly model: string | undefined;
+  readonly isRemovable: boolean;
+  /** Names of its partitions: `sdb1`. */
+  readonly partitions: readonly string[];
+  /** What lies on it: `ext4 "rootfs"`, `a gpt partition table`; undefined when nothing is known. */
+  readonly contents: string | undefined;
+}
+
+/** Looks up what the kernel knows of a block device. */
+export async function lookUpDevice(path: string): Promise<DeviceFacts> {
+  const device = deviceNumber((await stat(path, { bigint: true })).rdev);
+  const folder = sysFolder(device);
+  return {
+    model: readSmall(`${folder}/device/model`) ?? readSmall(`${folder}/../device/model`),
+    isRemovable: readSmall(`${folder}/removable`) === '1',
+    partitions: partitionsOf(device).map(({ name }) => name),
+    contents: await contentsOf(path),
+  };
+}
+
+/** Asks blkid(8), where there is one, by reading the device itself and no cache. */
+function contentsOf(path: string): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const argv = ['--probe', '--output', 'export', '--', path];
+    execFile('blkid', argv, { timeout: BLKID_TIMEOUT_MS }, (error, stdout) => {
+      if (error !== null) {
+        // Not installed, or nothing found: then nothing is known.
+        resolve(undefined);
+        return;
+      }
+      const tags = new Map(
+        stdout.split('\n').map((line): [string, string] => {
+          const equals = line.indexOf('=');
+          return [line.slice(0, equals), line.slice(equals + 1)];
+        }),
+      );
+      const type = tags.get('TYPE');
+      const table = tags.get('PTTYPE');
+      const label = tags.get('LABEL');
+      if (type !== undefined)
+        resolve(label === undefined ? type : `${type} ${JSON.stringify(label)}`);
+      else resolve(table === undefined ? undefined : `a ${table} partition table`);
+    });
+  });
 }
 
 /**

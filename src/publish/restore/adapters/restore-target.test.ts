@@ -17,8 +17,8 @@ import {
   restoreTargetContract,
   type TargetUnderTest,
 } from '../../../../test/contracts/restore-target.ts';
-import { MemoryFeed, testCodec } from '../../../../test/memory/image-feed.ts';
-import { MemoryTarget } from '../../../../test/memory/restore-target.ts';
+import { MemoryFeed, testCodec } from '../../../../test/fakes/memory-feed.ts';
+import { MemoryTarget } from '../../../../test/fakes/memory-target.ts';
 import { isFailure } from '../../../base/index.ts';
 import { restoreImage } from '../restore-image.ts';
 import { partPath } from './file-target.ts';

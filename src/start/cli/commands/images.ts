@@ -4,6 +4,7 @@ import { registerImageChanges } from './images-change.ts';
 import { registerImagesDestroy } from './images-destroy.ts';
 import { registerImagesList } from './images-list.ts';
 import { registerImagesShow } from './images-show.ts';
+import { registerImagesWrite } from './images-write.ts';
 
 /** `ingot images …`. */
 export function registerImages(program: Command, context: CliContext): void {
@@ -14,4 +15,5 @@ export function registerImages(program: Command, context: CliContext): void {
   registerImagesShow(images, context);
   registerImageChanges(images, context);
   registerImagesDestroy(images, context);
+  registerImagesWrite(images, context);
 }

@@ -1,0 +1,136 @@
+import { z } from 'zod';
+import { IngotError } from '../../base/index.ts';
+import type { OpenChunk, OpenImage } from '../../keep/index.ts';
+import { MAX_FEED_READ_BYTES } from '../../publish/index.ts';
+import { readBody, streamOf } from './body.ts';
+import type { HeldImages } from './held-images.ts';
+import { BYTES_MEDIA_TYPE } from './ingest-routes.ts';
+import {
+  decodeIndices,
+  encodePage,
+  encodePages,
+  MAX_WIRE_PAGE_ENTRIES,
+  PAGE_MEDIA_TYPE,
+  PAGES_MEDIA_TYPE,
+} from './read-wire.ts';
+import { imageParams, type NativeServer, type RouteContext } from './routes.ts';
+import { encodeSegments, SEGMENTS_MEDIA_TYPE } from './segment-frames.ts';
+import { Turnstile } from './turnstile.ts';
+
+/** Answers with segments that are put together at once, for all callers together. */
+const ANSWERS_IN_MEMORY = 8;
+
+const pageParams = imageParams.extend({
+  page: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .max(2 ** 20),
+});
+
+/** Gives an image out chunk by chunk: for restores that fetch only what differs. */
+export function readRoutes(server: NativeServer, context: RouteContext, held: HeldImages): void {
+  const { access, clock, metrics } = context;
+  const answers = new Turnstile(ANSWERS_IN_MEMORY);
+  server.get(
+    '/images/:id/manifest',
+    {
+      schema: {
+        summary: 'Lists the manifest pages of an image',
+        tags: ['images'],
+        params: imageParams,
+        produces: [PAGES_MEDIA_TYPE],
+      },
+    },
+    async (request, reply) => {
+      const body = await held.use(access.caller(request), request.params.id, async (image) =>
+        encodePages({
+          sizeBytes: image.image.virtualSizeBytes,
+          plainBytes: image.pages.map(({ plainBytes }) => plainBytes),
+        }),
+      );
+      return reply.type(PAGES_MEDIA_TYPE).send(body);
+    },
+  );
+  server.get(
+    '/images/:id/manifest/:page',
+    {
+      schema: {
+        summary: 'Gives the extents of one manifest page',
+        tags: ['images'],
+        params: pageParams,
+        produces: [PAGE_MEDIA_TYPE],
+      },
+    },
+    async (request, reply) => {
+      const { id, page } = request.params;
+      const body = await held.use(access.caller(request), id, async (image) => {
+        checkPage(image, page);
+        return encodePage(await image.page(page));
+      });
+      return reply.type(PAGE_MEDIA_TYPE).send(body);
+    },
+  );
+  server.post(
+    '/images/:id/chunks/:page',
+    {
+      schema: {
+        summary: 'Gives chunks of one manifest page as segments, by their places in the page',
+        tags: ['images'],
+        params: pageParams,
+        consumes: [BYTES_MEDIA_TYPE],
+        produces: [SEGMENTS_MEDIA_TYPE],
+      },
+    },
+    async (request, reply) => {
+      const { id, page } = request.params;
+      const limits = { maxBytes: 4 * MAX_WIRE_PAGE_ENTRIES, clock };
+      const indices = decodeIndices(await readBody(streamOf(request), limits));
+      using _place = await answers.enter();
+      const body = await held.use(access.caller(request), id, (image) =>
+        segmentsOf(image, page, indices),
+      );
+      metrics.sentBytes(body.length);
+      return reply.type(SEGMENTS_MEDIA_TYPE).send(body);
+    },
+  );
+}
+
+function checkPage(image: OpenImage, page: number): void {
+  if (page < image.pages.length) return;
+  throw new IngotError('request-invalid', `${image.image.id} has no page ${page}`);
+}
+
+async function segmentsOf(
+  image: OpenImage,
+  page: number,
+  indices: readonly number[],
+): Promise<Buffer> {
+  checkPage(image, page);
+  const entries = await image.page(page);
+  const chunks: OpenChunk[] = [];
+  let plainBytes = 0;
+  for (const index of indices) {
+    const entry = entries[index];
+    if (entry?.kind !== 'chunk') {
+      throw new IngotError('request-invalid', `entry ${index} of page ${page} is no chunk`);
+    }
+    plainBytes += entry.lengthBytes;
+    if (plainBytes > MAX_FEED_READ_BYTES) {
+      throw new IngotError('request-too-large', `more than ${MAX_FEED_READ_BYTES} bytes at once`);
+    }
+    chunks.push(entry);
+  }
+  const coded = await image.readCoded(chunks);
+  return Buffer.concat(
+    encodeSegments(
+      chunks.map((chunk, i) => ({
+        digest: chunk.digest,
+        plainBytes: chunk.lengthBytes,
+        plainCrc32: chunk.plainCrc32,
+        codedCrc32: chunk.codedCrc32,
+        coded: coded[i] ?? Buffer.alloc(0),
+      })),
+    ),
+  );
+}

@@ -1,0 +1,125 @@
+import { type Clock, type Id, IngotError, isFailure, systemClock } from '../../base/index.ts';
+import type { Segment } from '../../bytes/index.ts';
+import type { FeedChunk, FeedEntry, FeedPage, RestoreFeed } from '../../publish/index.ts';
+import {
+  BYTES_MEDIA_TYPE,
+  decodePage,
+  decodePages,
+  decodeSegments,
+  encodeIndices,
+} from '../../serve/index.ts';
+import type { ApiCall, DaemonClient } from './daemon-client.ts';
+import { readAnswer } from './http-connection.ts';
+
+/** Pauses before an answer that broke off is asked for again. */
+const RETRY_PAUSES_MS = [250, 1000, 3000];
+
+/**
+ * Feeds a restore from the library of a daemon.
+ *
+ * @see docs/formats/native-wire.md
+ */
+export class HttpRestoreFeed implements RestoreFeed {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly pages: readonly FeedPage[];
+  readonly #client: DaemonClient;
+  readonly #clock: Clock;
+
+  private constructor(setup: {
+    readonly client: DaemonClient;
+    readonly clock: Clock;
+    readonly name: string;
+    readonly sizeBytes: number;
+    readonly pages: readonly FeedPage[];
+  }) {
+    this.#client = setup.client;
+    this.#clock = setup.clock;
+    this.name = setup.name;
+    this.sizeBytes = setup.sizeBytes;
+    this.pages = setup.pages;
+  }
+
+  /** @throws IngotError `image-not-found`, `image-not-ready`, `daemon-unreachable` */
+  static async open(client: DaemonClient, id: Id<'img'>): Promise<HttpRestoreFeed> {
+    const clock = systemClock;
+    const call: ApiCall = { method: 'GET', path: `/images/${id}/manifest` };
+    const { sizeBytes, plainBytes } = decodePages(await fetchWhole(client, clock, call));
+    const pages: FeedPage[] = [];
+    let start = 0;
+    for (const length of plainBytes) {
+      pages.push({ plainStartBytes: start, plainBytes: length });
+      start += length;
+    }
+    return new HttpRestoreFeed({ client, clock, name: id, sizeBytes, pages });
+  }
+
+  async page(index: number): Promise<readonly FeedEntry[]> {
+    const path = `/images/${this.name}/manifest/${index}`;
+    const entries = decodePage(
+      await fetchWhole(this.#client, this.#clock, { method: 'GET', path }),
+    );
+    return entries.map(
+      (entry, entryIndex): FeedEntry =>
+        entry.kind === 'hole' ? entry : { ...entry, pageIndex: index, entryIndex },
+    );
+  }
+
+  async readCoded(
+    chunks: readonly FeedChunk[],
+    signal?: AbortSignal,
+  ): Promise<readonly Uint8Array[]> {
+    const byPage = Map.groupBy(chunks, ({ pageIndex }) => pageIndex);
+    const found = new Map<FeedChunk, Uint8Array>();
+    await Promise.all(
+      [...byPage].map(async ([page, wanted]) => {
+        signal?.throwIfAborted();
+        const body = await fetchWhole(this.#client, this.#clock, {
+          method: 'POST',
+          path: `/images/${this.name}/chunks/${page}`,
+          headers: { 'content-type': BYTES_MEDIA_TYPE },
+          body: [encodeIndices(wanted.map(({ entryIndex }) => entryIndex))],
+          isIdempotent: true,
+        });
+        const segments = decodeAnswer(body);
+        for (const [i, chunk] of wanted.entries()) {
+          const segment = segments[i];
+          if (segment?.digest === chunk.digest) found.set(chunk, segment.coded);
+        }
+      }),
+    );
+    return chunks.map((chunk) => {
+      const coded = found.get(chunk);
+      if (coded === undefined) {
+        throw new IngotError('chunk-missing', `the daemon gave no chunk ${chunk.digest}`);
+      }
+      return coded;
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // The daemon closes the image once nobody asks any more; the client is its opener's.
+  }
+}
+
+/** Makes a call and reads its whole answer, again when it broke off in between. */
+async function fetchWhole(client: DaemonClient, clock: Clock, call: ApiCall): Promise<Buffer> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await readAnswer(await client.call(call));
+    } catch (thrown) {
+      const pauseMs = RETRY_PAUSES_MS[attempt];
+      if (!isFailure(thrown, 'daemon-unreachable') || pauseMs === undefined) throw thrown;
+      await clock.sleep(pauseMs);
+    }
+  }
+}
+
+function decodeAnswer(body: Buffer): Segment[] {
+  try {
+    return decodeSegments(body);
+  } catch (cause) {
+    if (!isFailure(cause, 'request-invalid')) throw cause;
+    throw new IngotError('daemon-protocol', 'the daemon answered no segments', {}, { cause });
+  }
+}
