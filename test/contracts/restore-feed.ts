@@ -9,7 +9,7 @@ import {
 import { testCodec } from '../fakes/memory-feed.ts';
 
 /** The disk that a feed under test has to give: data, holes, several pages, an odd end. */
-export function diskForFeeds(): Buffer {
+function diskForFeeds(): Buffer {
   const disk = Buffer.alloc(2_000_777);
   for (let at = 0; at < disk.length - 4; at += 1000) {
     if (Math.floor(at / 200_000) % 3 !== 1) disk.writeUInt32LE(at + 1, at);

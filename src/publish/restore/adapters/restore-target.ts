@@ -22,7 +22,7 @@ type TargetKind = 'block-device' | 'file' | 'absent';
  *
  * @returns the kind, and the path behind links (`/dev/disk/by-id/…` names a device)
  */
-export async function inspectTarget(
+async function inspectTarget(
   path: string,
 ): Promise<{ readonly kind: TargetKind; readonly realPath: string }> {
   try {
