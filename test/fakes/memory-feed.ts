@@ -76,10 +76,12 @@ export class MemoryFeed implements RestoreFeed {
   }
 
   async readCoded(chunks: readonly FeedChunk[]): Promise<Buffer[]> {
-    return chunks.map(({ digest }) => {
+    return chunks.map(({ digest, pageIndex, entryIndex }) => {
       this.beforeRead();
       this.asked.push(digest);
-      const coded = this.#coded.get(digest);
+      const entry = this.#entries[pageIndex]?.[entryIndex];
+      const isThere = entry?.kind === 'chunk' && entry.digest === digest;
+      const coded = isThere ? this.#coded.get(digest) : undefined;
       if (coded === undefined) throw new IngotError('chunk-missing', `there is no ${digest}`);
       return coded;
     });
