@@ -6,7 +6,10 @@ export {
   type WrittenArtifact,
   writeArtifact,
 } from './artifact-write.ts';
+export { CodedImage } from './coded-image.ts';
 export type { PublishedFile } from './published-file.ts';
+export { publishRaw } from './raw.ts';
+export { publishRawGz } from './raw-gz.ts';
 export { OpenImageFeed } from './restore/open-image-feed.ts';
 export { PlainChunks } from './restore/plain-chunks.ts';
 export {
