@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { IngotError } from '../../src/base/index.ts';
+import { RunList } from '../../src/bytes/filesystems/run-list.ts';
 import type { ByteReader, Extent } from '../../src/bytes/index.ts';
 
 /** Opens a disk image for reading; close it with `using`. */
@@ -117,4 +118,15 @@ export function makeTree(folder: string, options = { links: true }): void {
   symlinkSync('short', join(folder, 'etc/link'));
   symlinkSync('x'.repeat(200), join(folder, 'etc/long-link'));
   execFileSync('ln', [join(folder, 'etc/file-of-4097'), join(folder, 'hard')]);
+}
+
+/** The parts of `extents` that `others` do not hold. */
+export function missingFrom(extents: readonly Extent[], others: readonly Extent[]): Extent[] {
+  const listOf = (list: readonly Extent[]): RunList => {
+    const runs = new RunList('join-gaps');
+    for (const { offsetBytes, lengthBytes } of list)
+      runs.add(offsetBytes, offsetBytes + lengthBytes);
+    return runs;
+  };
+  return [...listOf(extents).without(listOf(others)).extents()];
 }

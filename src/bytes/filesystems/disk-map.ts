@@ -3,6 +3,7 @@ import type { ByteReader } from '../byte-reader.ts';
 import type { Extent, FileExtents } from '../extent.ts';
 import type { PartitionTable } from '../partitions/partition.ts';
 import { readPartitionTable } from '../partitions/partition-table.ts';
+import { readBtrfsMap } from './btrfs/btrfs-map.ts';
 import { readExtMap } from './ext/ext-map.ts';
 import { readFatMap } from './fat-map.ts';
 import { FileExtentList } from './file-extent-list.ts';
@@ -153,6 +154,7 @@ async function readFilesystemMap(
   }
   if (name === 'ext') return await readExtMap(disk, { state, dropsStale: true });
   if (name === 'xfs') return await readXfsMap(disk, { state, dropsStale: true });
+  if (name === 'btrfs') return await readBtrfsMap(disk, state);
   if (name === 'vfat') return await readFatMap(disk, state);
   if (name === 'swap') return await readSwapMap(disk);
   return wholeMap(name, disk.sizeBytes, [`${name} is not known: everything is copied`]);
