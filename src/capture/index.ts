@@ -13,4 +13,4 @@ export type {
   SnapshotPass,
   SnapshotSource,
 } from './snapshot-source.ts';
-export type { StreamCompressor } from './stream-compressor.ts';
+export { gzipCompressor, type StreamCompressor } from './stream-compressor.ts';

@@ -2,8 +2,10 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { after } from 'node:test';
 import { openSnapshotSource } from '../../src/capture/adapters/open-snapshot-source.ts';
+import { spoolSnapshot } from '../../src/capture/adapters/spooled-snapshot.ts';
 import { MemoryGuard, memorySnapshot } from '../fakes/memory-disk.ts';
 import { snapshotSourceContract } from './snapshot-source.ts';
 
@@ -41,5 +43,19 @@ snapshotSourceContract('an image file with holes', async () => {
     limits: { maxFreezeMs: undefined, maxStallMs: 30_000 },
     forbiddenPaths: [],
   });
+  return { source, plain, isFrozen: () => false, loseFreeze: undefined };
+});
+
+snapshotSourceContract('a stream that was spooled', async () => {
+  const plain = randomBytes(300_007);
+  const source = await spoolSnapshot(
+    Readable.from([plain.subarray(0, 100_000), plain.subarray(100_000)]),
+    {
+      folder,
+      name: 'stdin',
+      freeSpace: 'keep',
+      signal: new AbortController().signal,
+    },
+  );
   return { source, plain, isFrozen: () => false, loseFreeze: undefined };
 });

@@ -437,6 +437,31 @@ describe('a dump refuses before it freezes', () => {
   });
 });
 
+describe('a dump to a device', () => {
+  test('writes every byte, holes too, and refuses one that is mounted or too small', async () => {
+    using disk = loopFilesystem({ sizeMiB: 16 });
+    const backing = join(disk.scratch, 'target.img');
+    writeFileSync(backing, Buffer.alloc(20 * 1024 * 1024, 0x55));
+    const device = run('losetup', '--find', '--show', backing).trim();
+    try {
+      const words = ['snapshot', 'dump', '--source', disk.mountPoint, '-o'];
+      const image = join(disk.scratch, 'a.img');
+      run('mount', '-o', 'remount,ro', disk.mountPoint);
+      assert.equal((await ingot(...words, image)).status, 0);
+      assert.equal((await ingot(...words, device)).status, 0);
+      run('cmp', '-n', String(16 * 1024 * 1024), image, device);
+      const mounted = await ingot('snapshot', 'dump', '--source', device, '-o', disk.device);
+      assert.equal(mounted.status, 54, mounted.stderr);
+      truncateSync(backing, 8 * 1024 * 1024);
+      run('losetup', '--set-capacity', device);
+      const small = await ingot(...words, device);
+      assert.equal(small.status, 51, small.stderr);
+    } finally {
+      run('losetup', '--detach', device);
+    }
+  });
+});
+
 describe('a dump that fails', () => {
   test('for want of space leaves no file, wherever the space ends', async () => {
     using disk = loopFilesystem({ sizeMiB: 64 });

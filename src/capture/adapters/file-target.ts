@@ -1,35 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, open, realpath, rename, rm, statfs } from 'node:fs/promises';
+import { type FileHandle, lstat, open, realpath, rename, rm, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { isatty } from 'node:tty';
 import { errnoOf, IngotError } from '../../base/index.ts';
 import type { DumpTarget, WriteWatch } from '../dump-target.ts';
-
-/** Names a target's errno as a failure. */
-export function targetFailure(thrown: unknown, name: string): unknown {
-  const errno = errnoOf(thrown);
-  if (thrown instanceof IngotError || errno === undefined) return thrown;
-  const options = { cause: thrown };
-  switch (errno) {
-    case 'ENOSPC':
-    case 'EDQUOT':
-    case 'EFBIG':
-      return new IngotError('target-full', `${name} has no space left`, { errno }, options);
-    case 'EPIPE':
-    case 'ECONNRESET':
-      return new IngotError('target-closed', `the reader of ${name} went away`, {}, options);
-    case 'ENOENT':
-    case 'ENOTDIR':
-      return new IngotError('file-not-found', `${name} has no folder`, { errno }, options);
-    default:
-      return new IngotError(
-        'target-unwritable',
-        `${name} cannot be written: ${errno}`,
-        { errno },
-        options,
-      );
-  }
-}
+import { openDescriptorTarget } from './descriptor-target.ts';
+import { targetFailure } from './target-failure.ts';
 
 async function syncFolder(path: string): Promise<void> {
   const folder = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
@@ -118,14 +95,53 @@ async function finalPath(path: string): Promise<string> {
   }
 }
 
+/** What stands at a path that is no regular file, or undefined. */
+async function specialAt(path: string): Promise<'device' | 'pipe' | 'folder' | undefined> {
+  let stat: Awaited<ReturnType<typeof lstat>>;
+  try {
+    stat = await lstat(path);
+  } catch (thrown) {
+    if (errnoOf(thrown) === 'ENOENT') return undefined;
+    throw thrown;
+  }
+  if (stat.isFile()) return undefined;
+  if (stat.isBlockDevice()) return 'device';
+  return stat.isDirectory() ? 'folder' : 'pipe';
+}
+
+/** Opens a block device or a pipe by name; it is closed with its target. */
+async function openSpecial(path: string, kind: 'device' | 'pipe'): Promise<DumpTarget> {
+  // O_EXCL on a block device: refused with EBUSY while it is mounted or otherwise in use.
+  const exclusive = kind === 'device' ? constants.O_EXCL : 0;
+  const handle = await open(path, constants.O_WRONLY | exclusive);
+  const target = openDescriptorTarget(handle.fd, isatty(handle.fd));
+  const owned = new AsyncDisposableStack();
+  owned.defer(() => handle.close());
+  owned.use(target);
+  return {
+    isSparse: target.isSparse,
+    roomBytes: target.roomBytes,
+    write: (bytes, watch) => target.write(bytes, watch),
+    skip: (lengthBytes) => target.skip(lengthBytes),
+    taken: (watch) => target.taken(watch),
+    commit: () => target.commit(),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
 /**
- * Opens a file that gets its name only when it is whole and on disk.
+ * Opens a file that gets its name only when it is whole and on disk; a block device or a pipe is
+ * written as it is.
  *
- * @throws IngotError `file-not-found` when the folder is missing, `target-unwritable`
+ * @throws IngotError `file-not-found` when the folder is missing, `target-unwritable`,
+ *   `target-in-use` for a device that is mounted, `target-is-terminal`
  */
 export async function openFileTarget(path: string): Promise<DumpTarget> {
   try {
     const final = await finalPath(path);
+    const special = await specialAt(final);
+    if (special === 'folder') throw new IngotError('target-unwritable', `${path} is a folder`);
+    if (special !== undefined) return await openSpecial(final, special);
     const folder = dirname(final);
     const partial = join(folder, `.${basename(final)}.${randomBytes(6).toString('hex')}.partial`);
     const handle = await open(partial, 'wx');

@@ -1,25 +1,23 @@
+import { fstatSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from '@commander-js/extra-typings';
-import { formatBytes, formatDuration, parseDuration, systemClock } from '../../../base/index.ts';
 import {
-  xzCompressor,
-  zlibGzipCompressor,
-  zstdCompressor,
-} from '../../../capture/adapters/compressors.ts';
+  formatBytes,
+  formatDuration,
+  noProgress,
+  parseDuration,
+  systemClock,
+} from '../../../base/index.ts';
+import { openDescriptorTarget } from '../../../capture/adapters/descriptor-target.ts';
 import { openFileTarget } from '../../../capture/adapters/file-target.ts';
 import {
   type ForbiddenPath,
   openSnapshotSource,
 } from '../../../capture/adapters/open-snapshot-source.ts';
-import { openDescriptorTarget } from '../../../capture/adapters/stdout-target.ts';
-import {
-  type DumpReport,
-  dumpSnapshot,
-  MAX_STALL_MS,
-  type StreamCompressor,
-} from '../../../capture/index.ts';
+import { type DumpReport, dumpSnapshot, MAX_STALL_MS } from '../../../capture/index.ts';
 import type { CliContext } from '../context.ts';
+import { COMPRESSIONS, compressorNamed } from '../support/stream-compressors.ts';
 
 const EXAMPLES = `
 Examples:
@@ -27,19 +25,6 @@ Examples:
   ingot snapshot dump -C gzip | ssh host 'cat > root.gz'  compressed, over the network
   ingot snapshot dump --source /dev/sda2 -C zstd -o a.zst a device, mounted or not
 `;
-
-function compressorNamed(name: string): StreamCompressor | undefined {
-  switch (name) {
-    case 'gzip':
-      return zlibGzipCompressor();
-    case 'zstd':
-      return zstdCompressor();
-    case 'lzma':
-      return xzCompressor();
-    default:
-      return undefined;
-  }
-}
 
 function durationOption(text: string): number {
   const ms = parseDuration(text);
@@ -56,6 +41,12 @@ function writtenWhileFrozen(output: string | undefined): ForbiddenPath[] {
     { label: 'stderr', path: '/proc/self/fd/2' },
     { label: `the folder for temporary files (${tmpdir()})`, path: tmpdir() },
   ];
+}
+
+/** A log's pipe may end on the frozen filesystem, and then whoever writes to it waits. */
+function isPipe(fd: number): boolean {
+  const stat = fstatSync(fd);
+  return stat.isFIFO() || stat.isSocket();
 }
 
 function say(context: CliContext, report: DumpReport, isJson: boolean): void {
@@ -77,8 +68,8 @@ export function registerSnapshotDump(snapshot: Command, context: CliContext): vo
     .option('-o, --output <file>', 'write to a file instead of stdout; - is stdout')
     .addOption(
       new Option('-C, --compression <how>', 'compress the image')
-        .choices(['none', 'gzip', 'zstd', 'lzma'])
-        .default('none'),
+        .choices(COMPRESSIONS)
+        .default('none' as const),
     )
     .addOption(
       new Option(
@@ -99,6 +90,7 @@ export function registerSnapshotDump(snapshot: Command, context: CliContext): vo
       // A terminal is refused before anything is opened.
       const stdout = output === undefined ? openDescriptorTarget(1, isTerminal) : undefined;
       if (stdout !== undefined) stack.use(stdout);
+      const compressor = await compressorNamed(options.compression);
       const source = await openSnapshotSource({
         source: options.source,
         freeSpace: options.verbatim === true ? 'keep' : options.freeSpace,
@@ -112,8 +104,8 @@ export function registerSnapshotDump(snapshot: Command, context: CliContext): vo
       const report = await dumpSnapshot({
         source,
         target,
-        compressor: compressorNamed(options.compression),
-        onProgress: progress.onProgress,
+        compressor,
+        onProgress: source.mayChange && isPipe(2) ? noProgress : progress.onProgress,
         signal: context.signal,
         clock: systemClock,
       });

@@ -2,8 +2,8 @@ import { fstatSync, fsync, ftruncateSync, write } from 'node:fs';
 import { promisify } from 'node:util';
 import { errnoOf, IngotError } from '../../base/index.ts';
 import type { DumpTarget, WriteWatch } from '../dump-target.ts';
-import { targetFailure } from './file-target.ts';
 import {
+  blockDeviceSize,
   bytesInFlight,
   openFlags,
   positionOf,
@@ -11,6 +11,7 @@ import {
   setNonBlocking,
   waitWritable,
 } from './libc.ts';
+import { targetFailure } from './target-failure.ts';
 
 const writeAt = promisify(write);
 const syncFile = promisify(fsync);
@@ -81,7 +82,7 @@ class PipeTarget implements DumpTarget {
 /** A redirection into a regular file or block device, from the descriptor's own position on. */
 class RedirectedTarget implements DumpTarget {
   readonly isSparse: boolean;
-  readonly roomBytes = undefined;
+  readonly roomBytes: number | undefined;
   readonly #fd: number;
   readonly #isFile: boolean;
   readonly #startBytes: number;
@@ -96,6 +97,7 @@ class RedirectedTarget implements DumpTarget {
     this.isSparse = isFile && !isAppended;
     this.#startBytes = isAppended ? fstatSync(fd).size : positionOf(fd);
     this.#at = this.#startBytes;
+    this.roomBytes = isFile ? undefined : blockDeviceSize(fd) - this.#startBytes;
     if (this.isSparse) ftruncateSync(fd, this.#startBytes);
   }
 

@@ -1,0 +1,38 @@
+import { availableParallelism } from 'node:os';
+import { MAX_CHUNK_BYTES } from '../../../bytes/index.ts';
+import { xzCompressor, zstdCompressor } from '../../../capture/adapters/compressors.ts';
+import { gzipCompressor, type StreamCompressor } from '../../../capture/index.ts';
+import { openFastestCodec } from '../../../keep/adapters/fastest-segment-codec.ts';
+
+/** What `-C` takes. */
+export const COMPRESSIONS = ['none', 'gzip', 'zstd', 'lzma'] as const;
+
+/** Two pieces for each core keep it busy while others are written; more only cost memory. */
+const MAX_PIECES_IN_FLIGHT = 64;
+
+/**
+ * Gives the compressor that `-C` names; gzip by the fastest deflate engine of this machine.
+ *
+ * @returns undefined for `none`
+ */
+export async function compressorNamed(
+  name: (typeof COMPRESSIONS)[number],
+): Promise<StreamCompressor | undefined> {
+  switch (name) {
+    case 'none':
+      return undefined;
+    case 'zstd':
+      return zstdCompressor();
+    case 'lzma':
+      return xzCompressor();
+    case 'gzip': {
+      const { codec } = await openFastestCodec();
+      return gzipCompressor({
+        engine: codec.name,
+        pieceBytes: MAX_CHUNK_BYTES,
+        piecesInFlight: Math.min(2 * availableParallelism() + 2, MAX_PIECES_IN_FLIGHT),
+        deflate: (plain) => codec.encode(plain),
+      });
+    }
+  }
+}
