@@ -4,7 +4,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { errnoOf, IngotError } from '../../../../base/index.ts';
-import { targetFailure } from '../../../../capture/adapters/file-target.ts';
+import { targetFailure } from '../../../../capture/adapters/target-failure.ts';
 import type { ArtifactTarget } from '../../../../publish/index.ts';
 import type { CliContext } from '../../context.ts';
 
