@@ -53,7 +53,7 @@ export const FOREIGN: Id<'acc'> = 'acc-bbbbb';
 export function partsIn(folder: string, changes: Partial<LibraryParts> = {}): LibraryParts {
   return {
     disk: new DirectoryDisk(folder),
-    openCatalogue: () => openSqliteCatalogue(folder),
+    openCatalogue: (options) => openSqliteCatalogue(folder, options),
     codec: testCodec,
     clock: systemClock,
     log: silentLog,

@@ -1,14 +1,21 @@
+import { rename } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { type FailureCode, type FailureFacts, IngotError } from '../../base/index.ts';
+import { errnoOf, type FailureCode, type FailureFacts, IngotError } from '../../base/index.ts';
 import type { Catalogue } from '../library/catalogue.ts';
 import { type CatalogueCalls, callCatalogue, openCatalogue } from './sqlite-calls.ts';
 
 /**
  * Opens the catalogue of a data directory: two SQLite files behind a worker thread.
  *
+ * @param isIndexLost puts `index.db` aside as `index.db.damaged` and begins an empty one
  * @throws IngotError `library-unusable`, `version-unknown`
  */
-export async function openSqliteCatalogue(folder: string): Promise<Catalogue> {
+export async function openSqliteCatalogue(
+  folder: string,
+  { isIndexLost = false }: { readonly isIndexLost?: boolean } = {},
+): Promise<Catalogue> {
+  if (isIndexLost) await putIndexAside(folder);
   const thread = new CatalogueThread(folder);
   try {
     await thread.call('open', []);
@@ -23,6 +30,17 @@ export async function openSqliteCatalogue(folder: string): Promise<Catalogue> {
       await thread.end();
     },
   );
+}
+
+async function putIndexAside(folder: string): Promise<void> {
+  for (const ending of ['', '-wal', '-shm']) {
+    const file = join(folder, `index.db${ending}`);
+    try {
+      await rename(file, join(folder, `index.db.damaged${ending}`));
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error;
+    }
+  }
 }
 
 /** A catalogue in the memory of this process and on its thread, for tests that open thousands. */
@@ -48,6 +66,7 @@ const NAMES = [
   'backup',
   'beginRebuild',
   'beginSession',
+  'cancelJob',
   'chunksOfPack',
   'claimJob',
   'client',
@@ -64,6 +83,7 @@ const NAMES = [
   'imagePages',
   'images',
   'imagesWith',
+  'interruptJobs',
   'isIndexIncomplete',
   'job',
   'jobs',
@@ -82,6 +102,7 @@ const NAMES = [
   'stagePage',
   'sweepPages',
   'touchJob',
+  'unknownPages',
   'unreferenced',
   'updateClient',
   'updateImage',

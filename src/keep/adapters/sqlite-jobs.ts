@@ -105,5 +105,18 @@ export function jobCalls(db: SqliteConnection) {
       );
       return changed === 1;
     },
+
+    cancelJob(jobId: string, now: number): void {
+      db.run(
+        `UPDATE state.jobs SET state = 'cancelled', finished_at = ?
+           WHERE id = ? AND state IN ('queued', 'running')`,
+        now,
+        jobId,
+      );
+    },
+
+    interruptJobs(): void {
+      db.run("UPDATE state.jobs SET state = 'queued' WHERE state = 'running'");
+    },
   };
 }

@@ -1,4 +1,4 @@
-import { type Digest, digestFromBytes } from '../../base/index.ts';
+import type { Digest } from '../../base/index.ts';
 import type { PackEntry } from '../../bytes/index.ts';
 import type { ChunkPlace, ImageRow, PackRow, PackUsage, PageRow } from '../library/catalogue.ts';
 import type { SqliteConnection } from './sqlite-connection.ts';
@@ -35,16 +35,16 @@ export function upkeepCalls(db: SqliteConnection) {
         .map(pageOf);
     },
 
-    sweepPages(limit: number): Digest[] {
+    sweepPages(limit: number): number {
       return db.transaction(() => {
         const rows = db.all(
-          `SELECT id, digest FROM pages pg
+          `SELECT id FROM pages pg
              WHERE NOT EXISTS (SELECT 1 FROM image_pages ip WHERE ip.page_id = pg.id)
                AND NOT EXISTS (SELECT 1 FROM temp.session_pages sp WHERE sp.page_id = pg.id)
              LIMIT ?`,
           limit,
         );
-        if (rows.length === 0) return [];
+        if (rows.length === 0) return 0;
         // One pass over the pairs for all pages: they are sorted by chunk, for dedup.
         const ids = rows.map((row) => Number(row['id'])).join(', ');
         db.run(
@@ -52,8 +52,14 @@ export function upkeepCalls(db: SqliteConnection) {
           `[${ids}]`,
         );
         db.run('DELETE FROM pages WHERE id IN (SELECT value FROM json_each(?))', `[${ids}]`);
-        return rows.map((row) => digestFromBytes(row['digest'] as Uint8Array));
+        return rows.length;
       });
+    },
+
+    unknownPages(digests: readonly Digest[]): Digest[] {
+      return digests.filter(
+        (digest) => db.get('SELECT 1 FROM pages WHERE digest = ?', blobOf(digest)) === undefined,
+      );
     },
 
     unreferenced(): { unreferencedBytes: number; liveBytes: number } {
@@ -90,6 +96,7 @@ export function upkeepCalls(db: SqliteConnection) {
         .all(
           `SELECT p.name, p.size_bytes,
              total(c.coded_bytes) FILTER (WHERE c.state = 0) AS live,
+             count(c.id) FILTER (WHERE c.state = 0) AS live_chunks,
              total(c.coded_bytes) FILTER (WHERE c.state = 1) AS condemned,
              total(c.coded_bytes) FILTER (WHERE c.state = 2) AS quarantined
            FROM packs p LEFT JOIN chunks c ON c.pack_id = p.id GROUP BY p.id ORDER BY p.name`,
@@ -98,6 +105,7 @@ export function upkeepCalls(db: SqliteConnection) {
           packId: textOf(row['name']),
           sizeBytes: Number(row['size_bytes']),
           liveBytes: Number(row['live']),
+          liveChunks: Number(row['live_chunks']),
           condemnedBytes: Number(row['condemned']),
           quarantinedBytes: Number(row['quarantined']),
         }));

@@ -3,7 +3,7 @@ import type { Id } from '../../base/index.ts';
 /** Kinds of long work. */
 export type JobKind = 'plain-digest' | 'verify' | 'collect' | 'backup' | 'import';
 
-/** Life of a job. `interrupted` work is claimed again by the next daemon. */
+/** Life of a job. A running one whose lease ended is claimed again. */
 export type JobState = 'queued' | 'running' | 'done' | 'failed' | 'cancelled';
 
 /** Long work that survives a restart. */
@@ -54,4 +54,8 @@ export interface JobCatalogue {
     owner: string,
     end: Pick<Job, 'state' | 'outcome' | 'finishedAt'>,
   ): Promise<boolean>;
+  /** Ends a job that is queued or running, whoever owns it. */
+  cancelJob(jobId: string, now: number): Promise<void>;
+  /** Queues every running job again: nobody else works on this library. */
+  interruptJobs(): Promise<void>;
 }

@@ -25,6 +25,7 @@ export interface PackRow {
 /** A pack and how many of its coded bytes are still wanted. */
 export interface PackUsage extends PackRow {
   readonly liveBytes: number;
+  readonly liveChunks: number;
   readonly condemnedBytes: number;
   readonly quarantinedBytes: number;
 }
@@ -149,8 +150,10 @@ interface UpkeepCatalogue {
   packs(afterPackId: string, limit: number): Promise<PackRow[]>;
   chunksOfPack(packId: string): Promise<ChunkPlace[]>;
   pages(afterDigest: string, limit: number): Promise<PageRow[]>;
-  /** Removes pages that no image and no session holds; returns which. */
-  sweepPages(limit: number): Promise<Digest[]>;
+  /** Forgets pages that no image and no session holds; returns how many. */
+  sweepPages(limit: number): Promise<number>;
+  /** @returns those of `digests` that are no known page */
+  unknownPages(digests: readonly Digest[]): Promise<Digest[]>;
   /** @returns coded bytes of live chunks that no page and no session holds, and of all live chunks */
   unreferenced(): Promise<{ readonly unreferencedBytes: number; readonly liveBytes: number }>;
   /** Condemns every chunk that no page and no session holds. Returns how many. */
@@ -159,7 +162,7 @@ interface UpkeepCatalogue {
   spare(digests: readonly Digest[]): Promise<number>;
   packUsage(): Promise<PackUsage[]>;
   /**
-   * Gives live chunks of one pack their new places, and forgets its condemned ones.
+   * Forgets the condemned chunks of a pack.
    *
    * @returns whether nothing is left, so that the pack is forgotten too and its file may go
    */

@@ -139,19 +139,25 @@ export class DirectoryImage implements OpenImage {
   /** The pack is gone or the bytes are wrong: collection may have moved the chunk meanwhile. */
   async #readMoved(chunk: OpenChunk): Promise<Buffer> {
     const { catalogue, packFiles, log } = this.#context;
-    const [place] = await catalogue.locate([chunk.digest]);
-    if (place === undefined) throw missing(chunk.digest);
-    if (place.state === 'quarantined') throw this.#corrupt(place);
-    const coded = await packFiles.read(place.packId, place.offsetBytes, place.codedBytes);
-    if (isWhole(coded, chunk)) return coded;
-    if (coded !== undefined && crc32(coded) === place.codedCrc32) {
-      throw new IngotError('content-changed', `the chunk ${chunk.digest} was healed meanwhile`, {
-        digest: chunk.digest,
-      });
+    for (let [place] = await catalogue.locate([chunk.digest]); place !== undefined; ) {
+      if (place.state === 'quarantined') throw this.#corrupt(place);
+      const coded = await packFiles.read(place.packId, place.offsetBytes, place.codedBytes);
+      if (isWhole(coded, chunk)) return coded;
+      if (coded !== undefined && crc32(coded) === place.codedCrc32) {
+        throw new IngotError('content-changed', `the chunk ${chunk.digest} was healed meanwhile`, {
+          digest: chunk.digest,
+        });
+      }
+      const [now] = await catalogue.locate([chunk.digest]);
+      if (now?.packId !== place.packId) {
+        place = now;
+        continue;
+      }
+      await catalogue.quarantine([{ digest: chunk.digest, packId: place.packId }]);
+      log.error('a chunk is corrupt', { digest: chunk.digest, pack: place.packId });
+      throw this.#corrupt(place);
     }
-    await catalogue.quarantine([{ digest: chunk.digest, packId: place.packId }]);
-    log.error('a chunk is corrupt', { digest: chunk.digest, pack: place.packId });
-    throw this.#corrupt(place);
+    throw missing(chunk.digest);
   }
 
   #corrupt({ digest, packId }: ChunkPlace): IngotError {

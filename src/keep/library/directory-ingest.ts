@@ -284,9 +284,9 @@ export class DirectoryIngest implements LibrarySession {
           );
         }
         await this.#writer.append(segment);
+        if (this.#writer.isFull) await this.#seal();
       }
       await this.#writer.flush();
-      if (this.#writer.isFull) await this.#seal();
     } catch (error) {
       // A pack that was written in part is worth nothing: the client starts again.
       await this.#end();

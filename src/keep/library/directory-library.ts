@@ -1,10 +1,24 @@
-import { type Clock, GIB, type Id, IngotError, type Log, MIB, newId } from '../../base/index.ts';
+import {
+  type Clock,
+  GIB,
+  type Id,
+  IngotError,
+  isId,
+  type Log,
+  MIB,
+  newId,
+} from '../../base/index.ts';
 import { PACK_TARGET_BYTES } from '../../bytes/index.ts';
+import { Accounts } from '../accounts/accounts.ts';
 import type { Disk } from '../chunks/disk.ts';
 import { PackFiles } from '../chunks/pack-reader.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
+import type { Job } from '../jobs/job-catalogue.ts';
+import { JobRunner } from '../jobs/job-runner.ts';
 import { AccountView, type LibraryWorks } from './account-view.ts';
-import type { Catalogue, ImageChanges, ImageRow } from './catalogue.ts';
+import { backupState } from './backup.ts';
+import type { Catalogue, ImageChanges, ImageRow, LibraryCounts } from './catalogue.ts';
+import { type CollectOptions, type CollectReport, collectGarbage } from './collect.ts';
 import { DirectoryIngest } from './directory-ingest.ts';
 import type { ImageDescription } from './image.ts';
 import { ImageLeases } from './image-leases.ts';
@@ -17,16 +31,23 @@ import { PlainDigests } from './plain-digests.ts';
 import { recoverLibrary } from './recover.ts';
 import { Reserve } from './reserve.ts';
 import { StoppingDisk } from './stopping-disk.ts';
+import { type VerifyOptions, type VerifyReport, verifyLibrary } from './verify.ts';
 
 /** What a library is opened with. */
 export interface LibraryParts {
   readonly disk: Disk;
-  /** Called once the lock is held. The library closes it. */
-  readonly openCatalogue: () => Promise<Catalogue>;
+  /**
+   * Called once the lock is held. The library closes it.
+   *
+   * @param isIndexLost whether a damaged index is put aside, and an empty one made
+   */
+  readonly openCatalogue: (options: { readonly isIndexLost: boolean }) => Promise<Catalogue>;
   readonly codec: SegmentCodec;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits?: Partial<LibraryLimits>;
+  /** Makes the index again from packs and manifests before anything else. */
+  readonly isRebuild?: boolean;
 }
 
 const LIMITS: LibraryLimits = {
@@ -41,6 +62,8 @@ const LIMITS: LibraryLimits = {
   reserveBytes: 16 * MIB,
 };
 const HOUSEKEEPING_MS = 30_000;
+/** The subject of a collection that goes on whatever it removes. */
+const FORCED = 'forced';
 
 /**
  * The image library in one data directory (docs/library.md).
@@ -48,11 +71,16 @@ const HOUSEKEEPING_MS = 30_000;
  * One process has it open. Disposal ends sessions, waits for running work, and lets go of the lock.
  */
 export class DirectoryLibrary implements AsyncDisposable {
+  /** Who owns images, and what may act for them. */
+  readonly accounts: Accounts;
+  /** Verify, collection, backups and digests, as work that survives a restart. */
+  readonly jobs: JobRunner;
   readonly #context: LibraryContext;
   readonly #sessions = new Map<string, DirectoryIngest>();
   readonly #digests: PlainDigests;
   readonly #end = new AbortController();
   readonly #owned: AsyncDisposableStack;
+  readonly #collectGate = new Mutex();
   /** Deletions that wait for nobody: ended before the library is. */
   readonly #pending = new Set<Promise<void>>();
   readonly #works: LibraryWorks = {
@@ -66,7 +94,24 @@ export class DirectoryLibrary implements AsyncDisposable {
   private constructor(context: LibraryContext, owned: AsyncDisposableStack) {
     this.#context = context;
     this.#owned = owned;
+    const { catalogue, clock, log } = context;
     this.#digests = new PlainDigests(context, (row, changes) => this.#change(row, changes));
+    this.accounts = new Accounts(catalogue, clock);
+    this.jobs = new JobRunner(catalogue, clock, log, {
+      verify: async (job, control) => {
+        const one = isId('img', job.subject) ? { imageId: job.subject } : {};
+        const { signal, checkpoint, onProgress, keep } = control;
+        const options = { ...one, signal, checkpoint, onProgress, keep };
+        return JSON.stringify(await this.verify(options));
+      },
+      collect: async (job, { signal, onProgress }) => {
+        const isForced = job.subject === FORCED;
+        return JSON.stringify(await this.collect({ isForced, signal, onProgress }));
+      },
+      backup: async () => JSON.stringify({ file: await this.backup() }),
+      'plain-digest': async (job, { signal }) =>
+        JSON.stringify({ digest: await this.#digests.of(job.subject as Id<'img'>, signal) }),
+    });
   }
 
   /**
@@ -77,10 +122,11 @@ export class DirectoryLibrary implements AsyncDisposable {
    */
   static async open(parts: LibraryParts): Promise<DirectoryLibrary> {
     await using undo = new AsyncDisposableStack();
+    const isRebuild = parts.isRebuild ?? false;
     undo.use(await parts.disk.lock('lock'));
     const disk = new StoppingDisk(parts.disk);
     const key = (await readLibraryKey(disk)) ?? (await createLibrary(disk));
-    const catalogue = undo.use(await parts.openCatalogue());
+    const catalogue = undo.use(await parts.openCatalogue({ isIndexLost: isRebuild }));
     const packFiles = undo.use(new PackFiles(disk));
     const limits = { ...LIMITS, ...parts.limits };
     // The leases tell the library, which is made from a context that has the leases.
@@ -102,11 +148,41 @@ export class DirectoryLibrary implements AsyncDisposable {
       pageGate: new Mutex(),
       imageGate: new Mutex(),
     };
-    await recoverLibrary(context);
+    await recoverLibrary(context, isRebuild);
     await context.reserve.fill();
     library = new DirectoryLibrary(context, undo.move());
+    await library.jobs.start();
     library.#track(library.#housekeep());
     return library;
+  }
+
+  async stats(): Promise<LibraryCounts> {
+    return await this.#context.catalogue.counts();
+  }
+
+  /** Reads everything, or one image, back and compares it with its digests. */
+  async verify(options: VerifyOptions = {}): Promise<VerifyReport> {
+    return await verifyLibrary(this.#context, options);
+  }
+
+  /**
+   * Removes what no image and no running ingest needs. Safe beside everything else.
+   *
+   * @throws IngotError `not-allowed` when more than 30 % would go and it is not forced,
+   *   `library-unusable` when catalogue and manifests disagree
+   */
+  async collect(options: CollectOptions = {}): Promise<CollectReport> {
+    return await this.#collectGate.run(() => collectGarbage(this.#context, options));
+  }
+
+  /** Queues a collection; forced and unforced ones are two jobs. */
+  async queueCollection(isForced: boolean): Promise<Job> {
+    return await this.jobs.add('collect', isForced ? FORCED : '');
+  }
+
+  /** Copies the state to a new file in `backups/`. @returns its path in the data directory */
+  async backup(): Promise<string> {
+    return await backupState(this.#context);
   }
 
   /** The library as this account sees it. */
@@ -117,6 +193,7 @@ export class DirectoryLibrary implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#end.abort(new IngotError('library-busy', 'the library is being closed'));
     await using _owned = this.#owned;
+    await this.jobs[Symbol.asyncDispose]();
     await this.#digests[Symbol.asyncDispose]();
     await Promise.allSettled([...this.#sessions.values()].map((session) => session.abort()));
     while (this.#pending.size > 0) await Promise.allSettled([...this.#pending]);
@@ -137,7 +214,10 @@ export class DirectoryLibrary implements AsyncDisposable {
     while (this.#sessions.has(id)) id = newId('ing');
     const session = new DirectoryIngest(this.#context, id, accountId, description, {
       onCommitted: (row) => {
-        if (row.virtualSizeBytes <= limits.digestBytes) this.#digests.start(row.id);
+        if (row.virtualSizeBytes > limits.digestBytes) return;
+        // Work that waits for nobody: after a crash the job is still there.
+        const adding = this.jobs.add('plain-digest', row.id, accountId);
+        this.#track(adding.then(() => undefined));
       },
       onEnded: () => this.#sessions.delete(id),
     });

@@ -1,4 +1,4 @@
-import { type Digest, type Id, IngotError, isId } from '../../base/index.ts';
+import { type Digest, type Id, IngotError, isId, parseDigest } from '../../base/index.ts';
 import {
   formatManifestRoot,
   MAX_PAGE_BYTES,
@@ -16,6 +16,11 @@ import type { LibraryKey } from './library-key.ts';
 const IMAGES_FOLDER = 'manifests/images';
 const PAGES_FOLDER = 'manifests/pages';
 const MAX_RECORD_BYTES = 1024 * 1024;
+
+/** Folders of pages: the first two digits of their digests. */
+export const PAGE_FOLDERS: readonly string[] = Array.from({ length: 256 }, (_, i) =>
+  i.toString(16).padStart(2, '0'),
+);
 
 /** Manifests and records as files of the data directory (docs/formats/manifest.md). */
 export class ManifestFiles {
@@ -56,8 +61,18 @@ export class ManifestFiles {
     return parseManifestPage(bytes, digest);
   }
 
-  async removePages(digests: readonly Digest[]): Promise<void> {
-    for (const digest of digests) await this.#disk.remove(pagePath(digest));
+  /** @returns the pages in one of {@link PAGE_FOLDERS}, and names of what was never finished */
+  async listPages(
+    folder: string,
+  ): Promise<{ readonly pages: Digest[]; readonly remains: string[] }> {
+    const names = await this.#disk.list(`${PAGES_FOLDER}/${folder}`);
+    const pages = names.map(parseDigest).filter((digest) => digest !== undefined);
+    return { pages, remains: names.filter((name) => name.endsWith('.new')) };
+  }
+
+  /** @param names of files in one of {@link PAGE_FOLDERS} */
+  async removePages(folder: string, names: readonly string[]): Promise<void> {
+    for (const name of names) await this.#disk.remove(`${PAGES_FOLDER}/${folder}/${name}`);
   }
 
   async putRoot(root: ManifestRoot): Promise<void> {
@@ -123,9 +138,7 @@ export class ManifestFiles {
 /** Makes the folders that manifests lie in. */
 export async function makeManifestFolders(disk: Disk): Promise<void> {
   for (const folder of ['manifests', IMAGES_FOLDER, PAGES_FOLDER]) await disk.makeFolder(folder);
-  for (let i = 0; i < 256; i++) {
-    await disk.makeFolder(`${PAGES_FOLDER}/${i.toString(16).padStart(2, '0')}`);
-  }
+  for (const folder of PAGE_FOLDERS) await disk.makeFolder(`${PAGES_FOLDER}/${folder}`);
   for (const folder of [PAGES_FOLDER, 'manifests', '.']) await disk.syncFolder(folder);
 }
 

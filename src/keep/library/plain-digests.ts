@@ -24,17 +24,6 @@ export class PlainDigests implements AsyncDisposable {
     this.#change = change;
   }
 
-  /** Computes it behind everybody's back; the failure is logged. */
-  start(imageId: Id<'img'>): void {
-    this.of(imageId).catch((error: unknown) => {
-      if (this.#end.signal.aborted) return;
-      this.#context.log.warn('the digest of a disk could not be computed', {
-        imageId,
-        error: String(error),
-      });
-    });
-  }
-
   /**
    * @param signal ends the waiting, not the work that others may wait for too
    * @throws IngotError as `AccountLibrary.plainDigest`

@@ -5,12 +5,16 @@ import { packPath } from '../chunks/pack-writer.ts';
 import type { LibraryContext } from './library-context.ts';
 import { rebuildIndex } from './rebuild.ts';
 
-/** Makes a library whole again after whatever ended its last process. */
-export async function recoverLibrary(context: LibraryContext): Promise<void> {
+/**
+ * Makes a library whole again after whatever ended its last process.
+ *
+ * @param isRebuild whether the index is made again although it seems complete
+ */
+export async function recoverLibrary(context: LibraryContext, isRebuild: boolean): Promise<void> {
   const { disk, catalogue, log } = context;
   // Nothing in incoming/ was ever acknowledged.
   for (const name of await disk.list('incoming')) await disk.remove(`incoming/${name}`);
-  if (await catalogue.isIndexIncomplete()) {
+  if (isRebuild || (await catalogue.isIndexIncomplete())) {
     const packs = await disk.list('packs');
     if (packs.length > 0)
       log.warn('the index is incomplete: it is made again', { packs: packs.length });

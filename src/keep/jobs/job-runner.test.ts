@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { IngotError, silentLog, systemClock } from '../../base/index.ts';
+import { memoryCatalogue } from '../adapters/sqlite-catalogue.ts';
+import type { Job } from './job-catalogue.ts';
+import { JobRunner, type JobWork } from './job-runner.ts';
+
+const NEVER = new AbortController().signal;
+
+async function ended(runner: JobRunner, job: Job): Promise<Job> {
+  let last = job;
+  for await (const now of runner.watch(job.id, NEVER)) last = now;
+  return last;
+}
+
+/** Time that does not pass by itself but for short waits. */
+const clock = {
+  ...systemClock,
+  sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(ms / 50, signal),
+};
+
+function runnerOf(catalogue: ReturnType<typeof memoryCatalogue>, work: JobWork): JobRunner {
+  return new JobRunner(catalogue, clock, silentLog, { verify: work });
+}
+
+describe('jobs', () => {
+  test('a job runs, tells its progress, and its outcome stays', async () => {
+    await using catalogue = memoryCatalogue();
+    const inside = Promise.withResolvers<void>();
+    const go = Promise.withResolvers<void>();
+    await using runner = runnerOf(catalogue, async (_job, control) => {
+      control.onProgress({ doneBytes: 3, totalBytes: 7, stage: 'reading' });
+      inside.resolve();
+      await go.promise;
+      return '{"fine":true}';
+    });
+    const job = await runner.add('verify', '');
+    await inside.promise;
+    const now = await runner.show(job.id);
+    assert.deepEqual([now.state, now.doneBytes, now.totalBytes], ['running', 3, 7]);
+    go.resolve();
+    const end = await ended(runner, job);
+    assert.deepEqual([end.state, end.outcome], ['done', '{"fine":true}']);
+  });
+
+  test('the same work twice is one job', async () => {
+    await using catalogue = memoryCatalogue();
+    const go = Promise.withResolvers<string>();
+    await using runner = runnerOf(catalogue, () => go.promise);
+    const jobs = await Promise.all([runner.add('verify', ''), runner.add('verify', '')]);
+    assert.equal(jobs[0].id, jobs[1].id);
+    go.resolve('');
+    assert.equal((await ended(runner, jobs[0])).attempts, 1);
+  });
+
+  test('a failure is kept with its code', async () => {
+    await using catalogue = memoryCatalogue();
+    await using runner = runnerOf(catalogue, () =>
+      Promise.reject(new IngotError('chunk-corrupt', 'it is corrupt')),
+    );
+    const end = await ended(runner, await runner.add('verify', ''));
+    assert.equal(end.state, 'failed');
+    assert.deepEqual(JSON.parse(end.outcome), { code: 'chunk-corrupt', message: 'it is corrupt' });
+  });
+
+  test('a cancelled job is told, and stays cancelled', async () => {
+    await using catalogue = memoryCatalogue();
+    const inside = Promise.withResolvers<void>();
+    await using runner = runnerOf(catalogue, async (_job, { signal }) => {
+      inside.resolve();
+      await systemClock.sleep(60_000, signal);
+      return '';
+    });
+    const job = await runner.add('verify', '');
+    await inside.promise;
+    await runner.cancel(job.id);
+    assert.equal((await ended(runner, job)).state, 'cancelled');
+  });
+
+  test('what an ended daemon was doing goes on from its checkpoint, three attempts at most', async () => {
+    await using catalogue = memoryCatalogue();
+    const seen: string[] = [];
+    let job: Job | undefined;
+    for (let attempt = 1; attempt <= 3; attempt++) {
+      const inside = Promise.withResolvers<void>();
+      await using runner = runnerOf(catalogue, async (_job, control) => {
+        seen.push(control.checkpoint);
+        await control.keep(`after ${attempt}`);
+        inside.resolve();
+        await systemClock.sleep(60_000, control.signal);
+        return '';
+      });
+      await runner.start();
+      job ??= await runner.add('verify', '');
+      await inside.promise;
+    }
+    assert.deepEqual(seen, ['', 'after 1', 'after 2']);
+    await using runner = runnerOf(catalogue, async () => '');
+    await runner.start();
+    assert.ok(job !== undefined);
+    assert.equal((await ended(runner, job)).state, 'failed');
+  });
+});

@@ -1,0 +1,259 @@
+import {
+  type Clock,
+  errnoOf,
+  type Id,
+  IngotError,
+  isFailure,
+  type Log,
+  newId,
+  type OnProgress,
+  type ProgressReport,
+} from '../../base/index.ts';
+import type { Job, JobCatalogue, JobKind } from './job-catalogue.ts';
+
+/** What a job's work is given. */
+interface JobControl {
+  /** Aborts when the job is cancelled or the daemon ends. */
+  readonly signal: AbortSignal;
+  /** Where an earlier attempt stopped; empty at first. */
+  readonly checkpoint: string;
+  readonly onProgress: OnProgress;
+  /** Keeps where to go on; returns once it is durable. */
+  readonly keep: (checkpoint: string) => Promise<void>;
+}
+
+/** The work of one kind of job. @returns what to remember of it, as JSON */
+export type JobWork = (job: Job, control: JobControl) => Promise<string>;
+
+interface RunningJob {
+  readonly abort: AbortController;
+  progress: ProgressReport | undefined;
+}
+
+const LEASE_MS = 60_000;
+const BEAT_MS = 10_000;
+const WATCH_MS = 500;
+const MAX_ATTEMPTS = 3;
+
+/**
+ * Runs jobs, a few at a time, and goes on with what another process left behind.
+ *
+ * Disposal stops the work; it is claimed again at the next start.
+ */
+export class JobRunner implements AsyncDisposable {
+  readonly #catalogue: JobCatalogue;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #works: Partial<Record<JobKind, JobWork>>;
+  readonly #owner = newId('job');
+  readonly #atOnce: number;
+  readonly #running = new Map<Id<'job'>, RunningJob>();
+  readonly #end = new AbortController();
+  readonly #tasks = new Set<Promise<void>>();
+  /** Tasks that will still look for a job. */
+  #claiming = 0;
+  /** How often somebody has added work. */
+  #calls = 0;
+
+  constructor(
+    catalogue: JobCatalogue,
+    clock: Clock,
+    log: Log,
+    works: Partial<Record<JobKind, JobWork>>,
+    atOnce = 2,
+  ) {
+    this.#catalogue = catalogue;
+    this.#clock = clock;
+    this.#log = log;
+    this.#works = works;
+    this.#atOnce = atOnce;
+  }
+
+  /** Takes up what is queued and what the last process was working on. */
+  async start(): Promise<void> {
+    await this.#catalogue.interruptJobs();
+    this.#fill();
+  }
+
+  /** Queues work; the same work twice is one job. */
+  async add(kind: JobKind, subject: string, accountId?: Id<'acc'>): Promise<Job> {
+    const job = await this.#catalogue.addJob({
+      id: newId('job'),
+      kind,
+      subject,
+      accountId,
+      state: 'queued',
+      owner: '',
+      leaseUntil: 0,
+      attempts: 0,
+      doneBytes: 0,
+      totalBytes: undefined,
+      stage: '',
+      checkpoint: '',
+      outcome: '',
+      createdAt: this.#clock.now(),
+      finishedAt: undefined,
+    });
+    this.#fill();
+    return job;
+  }
+
+  /** @throws IngotError `job-not-found` */
+  async show(jobId: string): Promise<Job> {
+    const job = await this.#catalogue.job(jobId);
+    if (job === undefined) {
+      throw new IngotError('job-not-found', `there is no job ${jobId.slice(0, 64)}`);
+    }
+    return this.#current(job);
+  }
+
+  /** @returns newest first */
+  async list(filter: {
+    readonly isOpen: boolean | undefined;
+    readonly limit: number;
+  }): Promise<Job[]> {
+    return (await this.#catalogue.jobs(filter)).map((job) => this.#current(job));
+  }
+
+  /** Yields the job whenever it may have changed, and for the last time when it is over. */
+  async *watch(jobId: string, signal: AbortSignal): AsyncGenerator<Job, void, undefined> {
+    for (;;) {
+      const job = await this.show(jobId);
+      yield job;
+      if (job.state !== 'queued' && job.state !== 'running') return;
+      await this.#clock.sleep(WATCH_MS, AbortSignal.any([signal, this.#end.signal]));
+    }
+  }
+
+  /** Stops a job for good; one that is over stays as it is. */
+  async cancel(jobId: Id<'job'>): Promise<void> {
+    await this.#catalogue.cancelJob(jobId, this.#clock.now());
+    this.#running
+      .get(jobId)
+      ?.abort.abort(new IngotError('job-not-found', `${jobId} was cancelled`));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#end.abort(new IngotError('library-busy', 'the daemon ends'));
+    while (this.#tasks.size > 0) await Promise.allSettled([...this.#tasks]);
+  }
+
+  #current(job: Job): Job {
+    const progress = this.#running.get(job.id)?.progress;
+    if (progress === undefined || job.state !== 'running') return job;
+    const { doneBytes, totalBytes, stage } = progress;
+    return { ...job, doneBytes, totalBytes, stage };
+  }
+
+  #fill(): void {
+    this.#calls += 1;
+    while (this.#claiming < this.#atOnce && !this.#end.signal.aborted) {
+      this.#claiming += 1;
+      const task: Promise<void> = this.#claimAll()
+        .catch((error: unknown) => {
+          this.#claiming -= 1;
+          this.#log.error('jobs have stopped', { error: String(error) });
+        })
+        .finally(() => this.#tasks.delete(task));
+      this.#tasks.add(task);
+    }
+  }
+
+  /** Works until nothing is left to claim. */
+  async #claimAll(): Promise<void> {
+    while (!this.#end.signal.aborted) {
+      const calls = this.#calls;
+      const now = this.#clock.now();
+      const job = await this.#catalogue.claimJob(this.#owner, now, now + LEASE_MS);
+      if (job !== undefined) await this.#run(job);
+      // What was added while this task looked found all tasks busy: it must look again.
+      else if (calls === this.#calls) break;
+    }
+    // In the same turn as the decision, so that whoever adds a job next starts a task for it.
+    this.#claiming -= 1;
+  }
+
+  async #run(job: Job): Promise<void> {
+    const running: RunningJob = { abort: new AbortController(), progress: undefined };
+    this.#running.set(job.id, running);
+    const done = new AbortController();
+    const signal = AbortSignal.any([running.abort.signal, this.#end.signal]);
+    const beating = this.#beat(job, running, AbortSignal.any([done.signal, this.#end.signal]));
+    try {
+      const outcome = await this.#work(job, running, signal);
+      await this.#finish(job, 'done', outcome);
+    } catch (error) {
+      // An ending daemon leaves the job as it is: the next one claims it.
+      if (this.#end.signal.aborted) return;
+      if (!isFailure(error))
+        this.#log.error('a job failed by a bug', { job: job.id, error: stackOf(error) });
+      const code = isFailure(error) ? error.code : 'bug';
+      await this.#finish(job, 'failed', JSON.stringify({ code, message: messageOf(error) }));
+    } finally {
+      done.abort();
+      await beating;
+      this.#running.delete(job.id);
+    }
+  }
+
+  async #work(job: Job, running: RunningJob, signal: AbortSignal): Promise<string> {
+    const work = this.#works[job.kind];
+    if (work === undefined) {
+      throw new IngotError('job-not-found', `nobody does jobs of the kind ${job.kind}`);
+    }
+    if (job.attempts > MAX_ATTEMPTS) {
+      throw new IngotError(
+        'library-unusable',
+        `${job.id} was given up after ${MAX_ATTEMPTS} attempts`,
+      );
+    }
+    return await work(job, {
+      signal,
+      checkpoint: job.checkpoint,
+      onProgress: (report) => {
+        running.progress = report;
+      },
+      keep: async (checkpoint) => {
+        await this.#catalogue.touchJob(job.id, this.#owner, { checkpoint });
+      },
+    });
+  }
+
+  /** Renews the lease; work whose job is somebody else's by now is stopped. */
+  async #beat(job: Job, running: RunningJob, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      try {
+        await this.#clock.sleep(BEAT_MS, signal);
+      } catch {
+        return;
+      }
+      const { doneBytes, totalBytes, stage } = running.progress ?? job;
+      const leaseUntil = this.#clock.now() + LEASE_MS;
+      const changes = {
+        leaseUntil,
+        doneBytes,
+        stage,
+        ...(totalBytes === undefined ? {} : { totalBytes }),
+      };
+      if (await this.#catalogue.touchJob(job.id, this.#owner, changes)) continue;
+      running.abort.abort(new IngotError('job-not-found', `${job.id} has another owner`));
+      return;
+    }
+  }
+
+  async #finish(job: Job, state: 'done' | 'failed', outcome: string): Promise<void> {
+    await this.#catalogue.finishJob(job.id, this.#owner, {
+      state,
+      outcome,
+      finishedAt: this.#clock.now(),
+    });
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function stackOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(errnoOf(error) ?? error);
+}

@@ -1,0 +1,52 @@
+import { MIB } from '../../base/index.ts';
+import { checkSegment } from '../chunks/check-segment.ts';
+import type { ChunkPlace } from './catalogue.ts';
+import type { LibraryContext } from './library-context.ts';
+
+const READ_BYTES = 4 * MIB;
+
+/** A chunk read back from its pack; `coded` is undefined when it is not what it should be. */
+export interface ReadChunk {
+  readonly place: ChunkPlace;
+  readonly coded: Buffer | undefined;
+}
+
+/**
+ * Reads chunks of one pack back, inflates them and compares everything, some MiB at a time.
+ *
+ * @param places in file order
+ * @returns the chunks in the same order, a few at a time
+ */
+export async function* readPackChunks(
+  { codec, packFiles }: LibraryContext,
+  places: readonly ChunkPlace[],
+): AsyncGenerator<ReadChunk[], void, undefined> {
+  for (let next = 0; next < places.length; ) {
+    const first = places[next] as ChunkPlace;
+    const some: ChunkPlace[] = [];
+    let endBytes = first.offsetBytes;
+    for (let place = places[next]; place !== undefined; place = places[next]) {
+      const placeEnd = place.offsetBytes + place.codedBytes;
+      if (some.length > 0 && placeEnd - first.offsetBytes > READ_BYTES) break;
+      some.push(place);
+      endBytes = placeEnd;
+      next += 1;
+    }
+    const length = endBytes - first.offsetBytes;
+    const bytes = await packFiles.read(first.packId, first.offsetBytes, length);
+    yield await Promise.all(
+      some.map(async (place): Promise<ReadChunk> => {
+        const start = place.offsetBytes - first.offsetBytes;
+        const coded = bytes?.subarray(start, start + place.codedBytes);
+        if (coded?.length !== place.codedBytes) return { place, coded: undefined };
+        try {
+          await checkSegment(codec, { ...place, coded });
+          return { place, coded };
+        } catch {
+          // Whatever it was that did not fit, the chunk is not what the index says.
+          return { place, coded: undefined };
+        }
+      }),
+    );
+  }
+}
