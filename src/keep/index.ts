@@ -28,3 +28,4 @@ export type {
   OpenImage,
   OpenPage,
 } from './library/open-image.ts';
+export { decidePrune, type PruneDecision, type PrunePolicy } from './library/prune.ts';

@@ -3,6 +3,7 @@ import type { CliContext } from '../context.ts';
 import { registerImageChanges } from './images-change.ts';
 import { registerImagesDestroy } from './images-destroy.ts';
 import { registerImagesList } from './images-list.ts';
+import { registerImagesPrune } from './images-prune.ts';
 import { registerImagesShow } from './images-show.ts';
 import { registerImagesWrite } from './images-write.ts';
 
@@ -16,4 +17,5 @@ export function registerImages(program: Command, context: CliContext): void {
   registerImageChanges(images, context);
   registerImagesDestroy(images, context);
   registerImagesWrite(images, context);
+  registerImagesPrune(images, context);
 }
