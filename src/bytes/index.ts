@@ -17,6 +17,8 @@ export {
   type DiskPartition,
   readDiskMap,
 } from './filesystems/disk-map.ts';
+export type { FileFacts, FileKind, FileNode } from './filesystems/ext/inode-facts.ts';
+export { type DirectoryEntry, ExtTree } from './filesystems/ext/tree.ts';
 export type { DiskState } from './filesystems/filesystem-map.ts';
 export {
   GZIP_HEADER,

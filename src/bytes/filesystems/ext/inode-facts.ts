@@ -1,0 +1,124 @@
+import { malformed } from '../metadata-reader.ts';
+import type { ExtInode } from './block-mapper.ts';
+import type { ExtSuperblock } from './superblock.ts';
+
+/** What a node of a file tree is. */
+export type FileKind =
+  | 'file'
+  | 'directory'
+  | 'symlink'
+  | 'block-device'
+  | 'char-device'
+  | 'fifo'
+  | 'socket';
+
+const KINDS: Readonly<Record<number, FileKind>> = {
+  4096: 'fifo',
+  8192: 'char-device',
+  16384: 'directory',
+  24576: 'block-device',
+  32768: 'file',
+  40960: 'symlink',
+  49152: 'socket',
+};
+
+/** What an inode says about a file. */
+export interface FileFacts {
+  readonly inode: number;
+  readonly kind: FileKind;
+  /** Permissions with set-user-id, set-group-id and sticky: the low twelve bits of `st_mode`. */
+  readonly permissions: number;
+  readonly userId: number;
+  readonly groupId: number;
+  readonly sizeBytes: number;
+  readonly links: number;
+  /** Nanoseconds since 1970. */
+  readonly modifiedAtNs: bigint;
+  /** Nanoseconds since 1970 of the last change of the inode itself; nobody can set it. */
+  readonly changedAtNs: bigint;
+}
+
+/** An inode that was read, and what it says. */
+export interface FileNode extends FileFacts {
+  /** The raw inode, for the reader that made it. */
+  readonly raw: ExtInode;
+}
+
+/**
+ * Reads the facts of an inode in use.
+ *
+ * @throws IngotError `filesystem-malformed`
+ */
+export function parseInode(sb: ExtSuperblock, raw: ExtInode): FileNode {
+  const { number, bytes } = raw;
+  const mode = bytes.readUInt16LE(0);
+  const kind = KINDS[mode & 0xf000];
+  const links = bytes.readUInt16LE(0x1a);
+  if (kind === undefined || links === 0) {
+    throw malformed(`inode ${number} is no file: mode 0x${mode.toString(16)}, ${links} links`);
+  }
+  const sizeBytes = bytes.readUInt32LE(0x4) + bytes.readUInt32LE(0x6c) * 2 ** 32;
+  // No file has more blocks than 2^32, and none of them is above 64 KiB.
+  if (sizeBytes > 2 ** 48) throw malformed(`inode ${number} has ${sizeBytes} bytes`);
+  return {
+    inode: number,
+    kind,
+    permissions: mode & 0o7777,
+    userId: bytes.readUInt16LE(0x2) + bytes.readUInt16LE(0x78) * 2 ** 16,
+    groupId: bytes.readUInt16LE(0x18) + bytes.readUInt16LE(0x7a) * 2 ** 16,
+    sizeBytes,
+    links,
+    modifiedAtNs: timeAt(sb, bytes, { secondsAt: 0x10, extraAt: 0x88 }),
+    changedAtNs: timeAt(sb, bytes, { secondsAt: 0xc, extraAt: 0x84 }),
+    raw,
+  };
+}
+
+/** A time has 32 bits, and in larger inodes 30 more for nanoseconds and 2 for centuries. */
+function timeAt(
+  sb: ExtSuperblock,
+  bytes: Buffer,
+  { secondsAt, extraAt }: { readonly secondsAt: number; readonly extraAt: number },
+): bigint {
+  const seconds = BigInt(bytes.readInt32LE(secondsAt));
+  const hasExtra = sb.inodeBytes > 128 && 0x80 + bytes.readUInt16LE(0x80) >= extraAt + 4;
+  if (!hasExtra) return seconds * 1_000_000_000n;
+  const extra = bytes.readUInt32LE(extraAt);
+  const epoch = BigInt(extra & 3) << 32n;
+  return (seconds + epoch) * 1_000_000_000n + BigInt(extra >>> 2);
+}
+
+const XATTR_MAGIC = 0xea020000;
+/** Index of the name space `system.`, in which inline data are kept as `data`. */
+const XATTR_SYSTEM = 7;
+
+/**
+ * Gives what a file with inline data holds: 60 bytes in place of the block map, and the rest in the
+ * extended attribute `system.data` behind the inode's fields.
+ *
+ * @throws IngotError `filesystem-malformed`
+ */
+export function inlineData(sb: ExtSuperblock, { number, bytes }: ExtInode): Buffer {
+  const head = bytes.subarray(0x28, 0x64);
+  if (sb.inodeBytes <= 128) return head;
+  const start = 0x80 + bytes.readUInt16LE(0x80);
+  if (start + 4 > bytes.length || bytes.readUInt32LE(start) !== XATTR_MAGIC) return head;
+  const first = start + 4;
+  // An entry has 16 bytes and its name; four zero bytes end the list.
+  for (let at = first; at + 16 <= bytes.length && bytes.readUInt32LE(at) !== 0; ) {
+    const nameBytes = bytes.readUInt8(at);
+    const isData =
+      bytes.readUInt8(at + 1) === XATTR_SYSTEM &&
+      bytes.toString('latin1', at + 16, at + 16 + nameBytes) === 'data';
+    if (isData) {
+      const valueAt = first + bytes.readUInt16LE(at + 2);
+      const valueBytes = bytes.readUInt32LE(at + 8);
+      if (valueAt + valueBytes > bytes.length) {
+        throw malformed(`the inline data of inode ${number} run over its end`);
+      }
+      return Buffer.concat([head, bytes.subarray(valueAt, valueAt + valueBytes)]);
+    }
+    at += 16 + Math.ceil(nameBytes / 4) * 4;
+  }
+  return head;
+}
