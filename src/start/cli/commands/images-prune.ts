@@ -72,9 +72,10 @@ async function ownImages(client: DaemonClient, name: RegExp): Promise<Image[]> {
 
 /** Reads `*` and `?` as a shell does in names without folders. */
 function globToRegExp(glob: string): RegExp {
-  const source = [...glob]
-    .map((c) => (c === '*' ? '[^]*' : c === '?' ? '[^]' : c.replace(/[\\^$.+()[\]{}|]/, '\\$&')))
-    .join('');
+  const source = glob
+    .replaceAll(/[\\^$.+()[\]{}|]/g, '\\$&')
+    .replaceAll('*', '[^]*')
+    .replaceAll('?', '[^]');
   return new RegExp(`^${source}$`, 'u');
 }
 
