@@ -1,12 +1,4 @@
-export type {
-  Caller,
-  ImageChange,
-  ImageForm,
-  ImagePage,
-  NativeBackend,
-  NativeClients,
-  NativeImages,
-} from './native/backend.ts';
+export type { Caller, ImageForm, NativeBackend, NativeClients } from './native/backend.ts';
 export { failureSchema, type WireFailure } from './native/failure-answer.ts';
 export { imageChangeSchema, imagePageSchema } from './native/image-routes.ts';
 export { imageFromWire, imageSchema, type WireImage } from './native/image-wire.ts';

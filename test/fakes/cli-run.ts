@@ -26,6 +26,7 @@ export async function runCli(
     env,
     signal: new AbortController().signal,
     progress: () => ({ onProgress: () => undefined, [Symbol.dispose]: () => undefined }),
+    endedAsAsked: () => undefined,
   };
   let status = 0;
   try {

@@ -3,18 +3,18 @@ import { crc32, gzipSync, inflateRawSync } from 'node:zlib';
 import { type Digest, digestOf, type Id, IngotError, newId } from '../../src/base/index.ts';
 import type { Segment } from '../../src/bytes/index.ts';
 import type {
+  AccountLibrary,
   Image,
   ImageDescription,
-  IngestSession,
   IngestSummary,
+  LibrarySession,
   ManifestEntry,
-  OpenImage,
 } from '../../src/keep/index.ts';
 import type { PublishedFile } from '../../src/publish/index.ts';
 import type { Caller, ImageForm, NativeBackend } from '../../src/serve/index.ts';
 import { MemoryOpenImage } from './memory-open-image.ts';
 
-/** An image library in memory, small and without care for speed, behind the native API's port. */
+/** An image library in memory, small and without care for speed, with its one API client. */
 export class MemoryBackend implements NativeBackend {
   readonly caller: Caller = { clientId: 'cli-aaaaa', accountId: 'acc-aaaaa' };
   readonly secret = 'a secret of a test';
@@ -23,7 +23,7 @@ export class MemoryBackend implements NativeBackend {
   /** Every image that was opened for reading. */
   readonly opened: MemoryOpenImage[] = [];
   /** Sessions that have neither been committed nor given up. */
-  readonly open = new Set<IngestSession>();
+  readonly open = new Map<string, LibrarySession>();
 
   readonly clients: NativeBackend['clients'] = {
     authenticate: async (id, secret) =>
@@ -31,44 +31,42 @@ export class MemoryBackend implements NativeBackend {
     isKnown: async () => true,
   };
 
-  readonly images: NativeBackend['images'] = {
-    list: async (_caller, { after, limit }) => {
-      const images = [...this.stored.values()]
-        .map(({ image }) => image)
-        .filter((image) => after === undefined || image.id > after)
-        .sort((a, b) => (a.id < b.id ? -1 : 1));
-      const page = images.slice(0, limit);
-      return { images: page, next: images.length > limit ? page.at(-1)?.id : undefined };
-    },
-    show: async (_caller, id) => this.#find(id).image,
-    update: async (_caller, id, change) => {
-      const given = Object.fromEntries(Object.entries(change).filter(([, v]) => v !== undefined));
-      return this.#change(id, given);
-    },
-    setLocked: async (_caller, id, isLocked) => this.#change(id, { isLocked }),
-    destroy: async (_caller, id) => {
-      const { image } = this.#find(id);
-      if (image.isLocked) throw new IngotError('image-in-use', `${id} is locked`);
-      this.stored.delete(id);
-      return { ...image, status: 'deleted' };
-    },
-  };
-
-  ingestTarget(): { begin(description: ImageDescription): Promise<IngestSession> } {
-    return { begin: async (description) => this.#begin(description) };
+  library(): AccountLibrary {
+    const plainOf = (id: string): { image: Image; plain: Buffer } => this.#find(id);
+    return {
+      begin: async (description) => this.#begin(description),
+      ingest: (id) => {
+        const session = this.open.get(id);
+        if (session !== undefined) return session;
+        throw new IngotError('ingest-not-found', `no ingest is ${id}`);
+      },
+      list: async ({ afterId, limit = 1000 } = {}) =>
+        [...this.stored.values()]
+          .map(({ image }) => image)
+          .filter((image) => afterId === undefined || image.id > afterId)
+          .sort((a, b) => (a.id < b.id ? -1 : 1))
+          .slice(0, limit),
+      show: async (id) => plainOf(id).image,
+      update: async (id, changes) => this.#change(id, changes),
+      destroy: async (id) => {
+        const { image } = plainOf(id);
+        if (image.isLocked) throw new IngotError('image-in-use', `${id} is locked`);
+        this.stored.delete(image.id);
+      },
+      open: async (id) => {
+        const { image, plain } = plainOf(id);
+        const opened = new MemoryOpenImage(image, plain);
+        this.opened.push(opened);
+        return opened;
+      },
+      plainDigest: async (id) => digestOf(plainOf(id).plain),
+    };
   }
 
   async openFile(_caller: Caller, id: Id<'img'>, form: ImageForm): Promise<PublishedFile> {
     const { plain } = this.#find(id);
     const bytes = form === 'raw' ? plain : gzipSync(plain);
     return memoryFile(form === 'raw' ? `${id}.raw` : `${id}.gz`, bytes);
-  }
-
-  async openImage(_caller: Caller, id: Id<'img'>): Promise<OpenImage> {
-    const { image, plain } = this.#find(id);
-    const opened = new MemoryOpenImage(image, plain);
-    this.opened.push(opened);
-    return opened;
   }
 
   /** Puts an image in without an ingest. */
@@ -78,31 +76,32 @@ export class MemoryBackend implements NativeBackend {
     return image;
   }
 
-  #find(id: Id<'img'>): { image: Image; plain: Buffer } {
-    const found = this.stored.get(id);
+  #find(id: string): { image: Image; plain: Buffer } {
+    const found = this.stored.get(id as Id<'img'>);
     if (found === undefined) throw new IngotError('image-not-found', `no image is ${id}`);
     return found;
   }
 
-  #change(id: Id<'img'>, change: Partial<Image>): Image {
+  #change(id: string, change: Partial<Image>): Image {
     const { image, plain } = this.#find(id);
     const changed = { ...image, ...change };
-    this.stored.set(id, { image: changed, plain });
+    this.stored.set(image.id, { image: changed, plain });
     return changed;
   }
 
-  #begin(description: ImageDescription): IngestSession {
-    const session: IngestSession = {
+  #begin(description: ImageDescription): LibrarySession {
+    const session: LibrarySession = {
+      id: newId('ing'),
       have: async (digests) => digests.map((digest) => this.chunks.has(digest)),
       put: async (segments) => {
         for (const segment of segments) this.#put(segment);
       },
       commit: async (entries, summary) => this.#commit(session, description, entries, summary),
       abort: async () => {
-        this.open.delete(session);
+        this.open.delete(session.id);
       },
     };
-    this.open.add(session);
+    this.open.set(session.id, session);
     return session;
   }
 
@@ -114,7 +113,7 @@ export class MemoryBackend implements NativeBackend {
   }
 
   async #commit(
-    session: IngestSession,
+    session: LibrarySession,
     description: ImageDescription,
     entries: AsyncIterable<readonly ManifestEntry[]>,
     summary: IngestSummary,
@@ -135,7 +134,7 @@ export class MemoryBackend implements NativeBackend {
         `${plain.byteLength} bytes, not ${summary.sizeBytes}`,
       );
     }
-    this.open.delete(session);
+    this.open.delete(session.id);
     return this.add(plain, { ...description, capture: summary.capture });
   }
 }

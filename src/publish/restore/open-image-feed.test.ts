@@ -6,7 +6,7 @@ import { OpenImageFeed } from './open-image-feed.ts';
 restoreFeedContract('an image that the library holds open', async (disk) => {
   const backend = new MemoryBackend();
   const { id } = backend.add(disk);
-  return new OpenImageFeed(await backend.openImage(backend.caller, id));
+  return new OpenImageFeed(await backend.library().open(id));
 });
 
 restoreFeedContract('memory', async (disk) => new MemoryFeed(disk));

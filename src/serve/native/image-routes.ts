@@ -1,5 +1,7 @@
+import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { type Id, isId } from '../../base/index.ts';
+import type { AccountLibrary, ImageUpdate } from '../../keep/index.ts';
 import type { ImageForm } from './backend.ts';
 import { imageSchema, imageToWire } from './image-wire.ts';
 import { imageArch, imageDescription, imageName } from './ingest-wire.ts';
@@ -41,7 +43,8 @@ const answers = { 200: imageSchema, ...FAILURE_ANSWERS };
 /** Lists, shows, changes and destroys images. */
 export function imageRoutes(server: NativeServer, context: RouteContext): void {
   const { backend, access } = context;
-  const { images } = backend;
+  const libraryFor = (request: FastifyRequest): AccountLibrary =>
+    backend.library(access.caller(request));
   server.get(
     '/images',
     {
@@ -54,8 +57,12 @@ export function imageRoutes(server: NativeServer, context: RouteContext): void {
     },
     async (request) => {
       const { after, limit } = request.query;
-      const page = await images.list(access.caller(request), { after, limit });
-      return { images: page.images.map(imageToWire), next: page.next ?? null };
+      const images = await libraryFor(request).list({
+        ...(after === undefined ? {} : { afterId: after }),
+        limit,
+      });
+      const next = images.length === limit ? (images.at(-1)?.id ?? null) : null;
+      return { images: images.map(imageToWire), next };
     },
   );
   server.get(
@@ -68,7 +75,7 @@ export function imageRoutes(server: NativeServer, context: RouteContext): void {
         response: answers,
       },
     },
-    async (request) => imageToWire(await images.show(access.caller(request), request.params.id)),
+    async (request) => imageToWire(await libraryFor(request).show(request.params.id)),
   );
   server.patch(
     '/images/:id',
@@ -82,15 +89,10 @@ export function imageRoutes(server: NativeServer, context: RouteContext): void {
       },
     },
     async (request) => {
-      const { name, description, arch, ...change } = request.body;
-      const image = await images.update(access.caller(request), request.params.id, {
-        name,
-        description,
-        arch,
-        isPublic: change.public,
-        isDeprecated: change.deprecated,
-        compatibilityMode: change.compatibility_mode,
-      });
+      const image = await libraryFor(request).update(
+        request.params.id,
+        changeFromWire(request.body),
+      );
       return imageToWire(image);
     },
   );
@@ -104,7 +106,12 @@ export function imageRoutes(server: NativeServer, context: RouteContext): void {
         response: answers,
       },
     },
-    async (request) => imageToWire(await images.destroy(access.caller(request), request.params.id)),
+    async (request) => {
+      const library = libraryFor(request);
+      const image = await library.show(request.params.id);
+      await library.destroy(image.id);
+      return imageToWire({ ...image, status: 'deleted' });
+    },
   );
   for (const [verb, isLocked] of [
     ['lock', true],
@@ -121,11 +128,22 @@ export function imageRoutes(server: NativeServer, context: RouteContext): void {
         },
       },
       async (request) => {
-        const { id } = request.params;
-        return imageToWire(await images.setLocked(access.caller(request), id, isLocked));
+        return imageToWire(await libraryFor(request).update(request.params.id, { isLocked }));
       },
     );
   }
+}
+
+/** What is left out stays as it is. */
+function changeFromWire(wire: z.output<typeof imageChangeSchema>): ImageUpdate {
+  const { public: isPublic, deprecated: isDeprecated, compatibility_mode: compat, ...texts } = wire;
+  const given = {
+    ...texts,
+    isPublic,
+    isDeprecated,
+    compatibilityMode: compat,
+  };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
 /** Gives images out as files. */

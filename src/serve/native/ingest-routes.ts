@@ -1,10 +1,11 @@
 import type { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { digestFromBytes, IngotError } from '../../base/index.ts';
+import { digestFromBytes, IngotError, isFailure } from '../../base/index.ts';
+import type { Image, IngestSession } from '../../keep/index.ts';
 import { limitedBody, readBody, streamOf } from './body.ts';
+import { CommitMemory } from './commit-memory.ts';
 import { imageSchema, imageToWire } from './image-wire.ts';
-import type { IngestRegistry } from './ingest-registry.ts';
 import { beginSchema, descriptionFromWire } from './ingest-wire.ts';
 import { MANIFEST_MEDIA_TYPE, ManifestReader } from './manifest-stream.ts';
 import { FAILURE_ANSWERS, ingestParams, type NativeServer, type RouteContext } from './routes.ts';
@@ -24,13 +25,10 @@ const BODIES_IN_MEMORY = 3;
 const MAX_MANIFEST_BYTES = 37 * 2 ** 25;
 
 /** Takes images in: begin, have, segments, commit, abort. */
-export function ingestRoutes(
-  server: NativeServer,
-  context: RouteContext,
-  registry: IngestRegistry,
-): void {
+export function ingestRoutes(server: NativeServer, context: RouteContext): void {
   const { backend, access, clock, metrics } = context;
   const bodies = new Turnstile(BODIES_IN_MEMORY);
+  const commits = new CommitMemory(clock);
   const closeAfterFailure = closesConnection();
   server.post(
     '/ingests',
@@ -45,9 +43,7 @@ export function ingestRoutes(
     async (request, reply) => {
       const caller = access.caller(request);
       const description = descriptionFromWire(request.body);
-      const id = await registry.begin(caller, () =>
-        backend.ingestTarget(caller).begin(description),
-      );
+      const { id } = await backend.library(caller).begin(description);
       return reply.code(201).send({ id });
     },
   );
@@ -71,9 +67,8 @@ export function ingestRoutes(
       const digests = Array.from({ length: body.byteLength / 32 }, (_, i) =>
         digestFromBytes(body.subarray(i * 32, i * 32 + 32)),
       );
-      const has = await registry.use(access.caller(request), request.params.id, (session) =>
-        session.have(digests),
-      );
+      const session = backend.library(access.caller(request)).ingest(request.params.id);
+      const has = await session.have(digests);
       return reply.type(BYTES_MEDIA_TYPE).send(encodeBitmap(has));
     },
   );
@@ -90,13 +85,12 @@ export function ingestRoutes(
       },
     },
     async (request, reply) => {
-      await registry.use(access.caller(request), request.params.id, async (session) => {
-        using _place = await bodies.enter();
-        const limits = { maxBytes: MAX_SEGMENTS_BODY_BYTES, clock };
-        const body = await readBody(streamOf(request), limits);
-        metrics.receivedBytes(body.byteLength);
-        await session.put(decodeSegments(body));
-      });
+      const session = backend.library(access.caller(request)).ingest(request.params.id);
+      using _place = await bodies.enter();
+      const limits = { maxBytes: MAX_SEGMENTS_BODY_BYTES, clock };
+      const body = await readBody(streamOf(request), limits);
+      metrics.receivedBytes(body.byteLength);
+      await session.put(decodeSegments(body));
       return reply.code(204).send();
     },
   );
@@ -113,8 +107,10 @@ export function ingestRoutes(
       },
     },
     async (request, reply) => {
-      const image = await registry.commit(access.caller(request), request.params.id, (session) =>
-        commitFrom(streamOf(request), session),
+      const caller = access.caller(request);
+      const { id } = request.params;
+      const image = await commits.once(caller, id, () =>
+        commitFrom(streamOf(request), backend.library(caller).ingest(id)),
       );
       return reply.code(201).send(imageToWire(image));
     },
@@ -130,18 +126,28 @@ export function ingestRoutes(
       },
     },
     async (request, reply) => {
-      await registry.abort(access.caller(request), request.params.id);
+      const { id } = request.params;
+      try {
+        await backend.library(access.caller(request)).ingest(id).abort();
+      } catch (thrown) {
+        if (!isFailure(thrown, 'ingest-not-found')) throw thrown;
+      }
       return reply.code(204).send();
     },
   );
 
-  async function commitFrom(
-    body: Readable,
-    session: Parameters<Parameters<IngestRegistry['commit']>[2]>[0],
-  ): ReturnType<Parameters<IngestRegistry['commit']>[2]> {
-    const reader = new ManifestReader(limitedBody(body, { maxBytes: MAX_MANIFEST_BYTES, clock }));
-    const summary = await reader.summary();
-    return session.commit(reader.entries(), summary);
+  async function commitFrom(body: Readable, session: IngestSession): Promise<Image> {
+    try {
+      await using reader = new ManifestReader(
+        limitedBody(body, { maxBytes: MAX_MANIFEST_BYTES, clock }),
+      );
+      const summary = await reader.summary();
+      return await session.commit(reader.entries(), summary);
+    } catch (thrown) {
+      // Half a manifest may have been read: there is nothing to go on with.
+      await session.abort();
+      throw thrown;
+    }
   }
 }
 

@@ -22,6 +22,7 @@ const ENTRIES_PER_BATCH = 4096;
  * The summary comes first and the number of entries last, so that a body that was cut short is
  * never taken for a whole one.
  *
+ * @throws IngotError `manifest-invalid` for lengths that no extent has
  * @see docs/formats/native-wire.md
  */
 export async function* encodeManifest(
@@ -48,6 +49,14 @@ function encodeBatch(batch: readonly ManifestEntry[]): Buffer {
   const buffer = Buffer.allocUnsafe(batch.length * CHUNK_BYTES);
   let at = 0;
   for (const entry of batch) {
+    const limit = entry.kind === 'hole' ? Number.MAX_SAFE_INTEGER : MAX_CHUNK_BYTES;
+    if (
+      !Number.isSafeInteger(entry.lengthBytes) ||
+      entry.lengthBytes < 1 ||
+      entry.lengthBytes > limit
+    ) {
+      throw new IngotError('manifest-invalid', `a ${entry.kind} has no ${entry.lengthBytes} bytes`);
+    }
     if (entry.kind === 'hole') {
       buffer[at] = TAG_HOLE;
       buffer.writeBigUInt64LE(BigInt(entry.lengthBytes), at + 1);
@@ -67,7 +76,7 @@ function encodeBatch(batch: readonly ManifestEntry[]): Buffer {
  *
  * A body that ends before its count, or goes on after it, fails inside the stream of entries.
  */
-export class ManifestReader {
+export class ManifestReader implements AsyncDisposable {
   readonly #source: AsyncIterator<Uint8Array>;
   #pending: Buffer = Buffer.alloc(0);
   #count = 0;
@@ -113,6 +122,11 @@ export class ManifestReader {
     if (batch.length > 0) yield batch;
   }
 
+  /** Lets go of the body, wherever the reading ended. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#source.return?.();
+  }
+
   #entry(tag: number | undefined): Promise<ManifestEntry> | ManifestEntry {
     // The bytes are usually there already: an await for each entry would cost more than the entry.
     const needed = (tag === TAG_CHUNK ? CHUNK_BYTES : HOLE_BYTES) - 1;
@@ -127,13 +141,13 @@ export class ManifestReader {
     if (tag === TAG_CHUNK) {
       const lengthBytes = bytes.readUInt32LE(0);
       if (lengthBytes === 0 || lengthBytes > MAX_CHUNK_BYTES) {
-        throw new IngotError('request-invalid', `a chunk has no ${lengthBytes} bytes`);
+        throw new IngotError('manifest-invalid', `a chunk has no ${lengthBytes} bytes`);
       }
       return { kind: 'chunk', digest: digestFromBytes(bytes.subarray(4, 36)), lengthBytes };
     }
     const lengthBytes = bytes.readBigUInt64LE(0);
     if (lengthBytes === 0n || lengthBytes > BigInt(Number.MAX_SAFE_INTEGER)) {
-      throw new IngotError('request-invalid', `a hole has no ${lengthBytes} bytes`);
+      throw new IngotError('manifest-invalid', `a hole has no ${lengthBytes} bytes`);
     }
     return { kind: 'hole', lengthBytes: Number(lengthBytes) };
   }

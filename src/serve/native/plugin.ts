@@ -13,7 +13,6 @@ import type { NativeBackend } from './backend.ts';
 import { failureAnswer, nothingHere } from './failure-answer.ts';
 import { HeldImages } from './held-images.ts';
 import { downloadRoutes, imageRoutes } from './image-routes.ts';
-import { IngestRegistry } from './ingest-registry.ts';
 import { BYTES_MEDIA_TYPE, ingestRoutes } from './ingest-routes.ts';
 import { MANIFEST_MEDIA_TYPE } from './manifest-stream.ts';
 import { readRoutes } from './read-routes.ts';
@@ -49,8 +48,7 @@ export const nativeApi: FastifyPluginAsync<NativeOptions> = async (outer, option
   const server = outer.withTypeProvider<ZodTypeProvider>();
   const { backend, clock, log, metrics } = options;
   const access = new Access(backend, new TokenIssuer(options.tokenSecret, clock), clock);
-  const registry = new IngestRegistry(clock, log);
-  const held = new HeldImages(clock, (caller, id) => backend.openImage(caller, id));
+  const held = new HeldImages(clock, (caller, id) => backend.library(caller).open(id));
   const context: RouteContext = { backend, access, clock, log, metrics };
 
   server.setValidatorCompiler(validatorCompiler);
@@ -78,8 +76,6 @@ export const nativeApi: FastifyPluginAsync<NativeOptions> = async (outer, option
     const answer = nothingHere(request.method, new URL(request.url, 'http://localhost').pathname);
     void reply.code(answer.status).send(answer.body);
   });
-  // Uploads end before connections are waited for, so that a stop leaves nothing half-made.
-  outer.addHook('preClose', () => registry[Symbol.asyncDispose]());
   outer.addHook('onClose', () => held[Symbol.asyncDispose]());
 
   await describe(outer, options);
@@ -89,7 +85,7 @@ export const nativeApi: FastifyPluginAsync<NativeOptions> = async (outer, option
     const routes = closed.withTypeProvider<ZodTypeProvider>();
     imageRoutes(routes, context);
     downloadRoutes(routes, context);
-    ingestRoutes(routes, context, registry);
+    ingestRoutes(routes, context);
     readRoutes(routes, context, held);
   });
   outer.get('/openapi.json', { schema: { hide: true } }, () => outer.swagger());

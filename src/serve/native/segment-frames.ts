@@ -46,7 +46,8 @@ export function encodeSegments(segments: readonly Segment[]): Uint8Array[] {
  * Decodes a request body of segments. Lengths are checked here, contents by the library.
  *
  * @param body the whole body; the segments are views of it
- * @throws IngotError `request-invalid`, `version-unknown`
+ * @throws IngotError `request-invalid`, `version-unknown`, `segment-malformed` for lengths that no
+ *   segment has
  * @see docs/formats/native-wire.md
  */
 export function decodeSegments(body: Buffer): Segment[] {
@@ -71,7 +72,7 @@ export function decodeSegments(body: Buffer): Segment[] {
     const codedBytes = body.readUInt32LE(at + 36);
     if (plainBytes === 0 || plainBytes > MAX_CHUNK_BYTES || codedBytes > MAX_CODED_BYTES) {
       throw new IngotError(
-        'request-invalid',
+        'segment-malformed',
         `segment ${segments.length} promises ${plainBytes} plain and ${codedBytes} coded bytes`,
       );
     }

@@ -49,8 +49,9 @@ const summary: IngestSummary = {
   },
 };
 
-const isRefusal = (thrown: unknown): boolean =>
-  isFailure(thrown, 'request-invalid') || isFailure(thrown, 'version-unknown');
+const REFUSALS = ['request-invalid', 'version-unknown', 'segment-malformed', 'manifest-invalid'];
+
+const isRefusal = (thrown: unknown): boolean => isFailure(thrown) && REFUSALS.includes(thrown.code);
 
 async function* one<T>(...values: T[]): AsyncGenerator<T> {
   yield* values;

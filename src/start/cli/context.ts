@@ -12,6 +12,8 @@ export interface CliContext {
   readonly signal: AbortSignal;
   /** Shows progress on stderr: a bar on a terminal, a plain line every few seconds elsewhere. */
   progress(label: string): ProgressDisplay;
+  /** A command that runs until a signal ends it has done what it should: its status is 0. */
+  endedAsAsked(): void;
 }
 
 /** A progress display that must be ended, whatever happens (`using`). */

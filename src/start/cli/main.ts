@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs';
 import { CommanderError } from '@commander-js/extra-typings';
 import { FROZEN_RECORDS } from '../../capture/index.ts';
-import { argumentsCalledAs } from './called-as.ts';
 import type { CliContext } from './context.ts';
 import { buildProgram } from './program.ts';
 import { EXIT_CANCELLED, EXIT_USAGE, endingOf } from './support/failure-exit.ts';
@@ -32,6 +31,7 @@ async function main(argv: readonly string[]): Promise<number> {
     process.once(signal, () => cancel.abort(new Error(`got ${signal}`)));
   }
   endQuietlyOnClosedPipe();
+  let isEndedAsAsked = false;
   const context: CliContext = {
     stdout: process.stdout,
     stderr: process.stderr,
@@ -40,11 +40,14 @@ async function main(argv: readonly string[]): Promise<number> {
     signal: cancel.signal,
     progress: (label) =>
       progressDisplay(label, process.stderr, { quiet: argv.includes('--quiet') }),
+    endedAsAsked: () => {
+      isEndedAsAsked = true;
+    },
   };
   try {
     await thawLeftovers();
     await buildProgram(context).parseAsync(argv, { from: 'user' });
-    return cancel.signal.aborted ? EXIT_CANCELLED : 0;
+    return cancel.signal.aborted && !isEndedAsAsked ? EXIT_CANCELLED : 0;
   } catch (thrown) {
     if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : EXIT_USAGE;
     const ending = endingOf(thrown, cancel.signal.aborted);
@@ -54,6 +57,4 @@ async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-process.exitCode = await main(
-  argumentsCalledAs(process.env['INGOT_CALLED_AS'], process.argv.slice(2)),
-);
+process.exitCode = await main(process.argv.slice(2));

@@ -3,6 +3,7 @@ import { registerArtifact } from './commands/artifact/artifact.ts';
 import { registerConfig } from './commands/config.ts';
 import { registerImages } from './commands/images.ts';
 import { registerLogin } from './commands/login.ts';
+import { registerServe } from './commands/serve.ts';
 import { registerSnapshot } from './commands/snapshot.ts';
 import { registerVersion } from './commands/version.ts';
 import type { CliContext } from './context.ts';
@@ -15,6 +16,7 @@ const COMMANDS: readonly Register[] = [
   registerConfig,
   registerImages,
   registerLogin,
+  registerServe,
   registerSnapshot,
   registerVersion,
 ];

@@ -53,6 +53,11 @@ export class DaemonClient implements Disposable {
     return this.#connection.url;
   }
 
+  /** Aborts when the command is cancelled. */
+  get signal(): AbortSignal | undefined {
+    return this.#signal;
+  }
+
   /** Gets a token, which proves the profile. */
   async login(): Promise<void> {
     this.#token = undefined;

@@ -94,7 +94,7 @@ describe('an ingest over HTTP', () => {
     await session.abort();
     assert.equal(backend.open.size, 0);
     await assert.rejects(session.have([digestOf(plain)]), (thrown) =>
-      isFailure(thrown, 'ingest-not-found'),
+      isFailure(thrown, 'ingest-expired'),
     );
   });
 

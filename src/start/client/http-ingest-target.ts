@@ -70,6 +70,7 @@ class HttpIngestSession implements IngestSession {
   }
 
   async have(digests: readonly Digest[]): Promise<boolean[]> {
+    this.#mustBeOpen();
     if (digests.length === 0) return [];
     const answer = await this.#client.call({
       method: 'POST',
@@ -89,6 +90,7 @@ class HttpIngestSession implements IngestSession {
   }
 
   async put(segments: readonly Segment[]): Promise<void> {
+    this.#mustBeOpen();
     if (segments.length === 0) return;
     const answer = await this.#client.call({
       method: 'POST',
@@ -104,6 +106,7 @@ class HttpIngestSession implements IngestSession {
     entries: AsyncIterable<readonly ManifestEntry[]>,
     summary: IngestSummary,
   ): Promise<Image> {
+    this.#mustBeOpen();
     try {
       return await this.#commitOnce(encodeManifest(entries, summary));
     } catch (thrown) {
@@ -130,6 +133,10 @@ class HttpIngestSession implements IngestSession {
     } catch {
       // A daemon that cannot be told gives the session up by itself.
     }
+  }
+
+  #mustBeOpen(): void {
+    if (this.#isOver) throw new IngotError('ingest-expired', 'the ingest is over');
   }
 
   async #commitOnce(body: AsyncIterable<Uint8Array> | readonly Uint8Array[]): Promise<Image> {

@@ -6,7 +6,7 @@ import { errnoOf, IngotError } from '../../base/index.ts';
 import { defaultDataDirectory, type Env } from './data-directory.ts';
 
 /** Where the daemon listens: a host and a TCP port (0 lets the system choose one). */
-interface ListenAddress {
+export interface ListenAddress {
   readonly host: string;
   readonly port: number;
 }

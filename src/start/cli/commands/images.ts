@@ -2,6 +2,7 @@ import type { Command } from '@commander-js/extra-typings';
 import type { CliContext } from '../context.ts';
 import { registerImageChanges } from './images-change.ts';
 import { registerImagesDestroy } from './images-destroy.ts';
+import { registerImagesDownload } from './images-download.ts';
 import { registerImagesList } from './images-list.ts';
 import { registerImagesPrune } from './images-prune.ts';
 import { registerImagesShow } from './images-show.ts';
@@ -13,6 +14,7 @@ export function registerImages(program: Command, context: CliContext): void {
     .command('images')
     .description('the image library of a daemon: list, show, import, download and more');
   registerImagesList(images, context);
+  registerImagesDownload(images, context);
   registerImagesShow(images, context);
   registerImageChanges(images, context);
   registerImagesDestroy(images, context);

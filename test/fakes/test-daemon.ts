@@ -1,0 +1,59 @@
+import type { AddressInfo } from 'node:net';
+import { pino } from 'pino';
+import { systemClock } from '../../src/base/index.ts';
+import { zlibSegmentCodec } from '../../src/keep/adapters/zlib-segment-codec.ts';
+import { publishRaw, publishRawGz } from '../../src/publish/index.ts';
+import type { Caller } from '../../src/serve/index.ts';
+import { DaemonClient } from '../../src/start/client/daemon-client.ts';
+import { httpServer } from '../../src/start/daemon/http-server.ts';
+import { ACCOUNT, FOREIGN, openTestLibrary, type TestLibrary } from '../contracts/test-library.ts';
+
+const SECRET = 'a secret of a test';
+const CALLERS: readonly Caller[] = [
+  { clientId: 'cli-aaaaa', accountId: ACCOUNT },
+  { clientId: 'cli-bbbbb', accountId: FOREIGN },
+];
+
+/** A real HTTP port over a real library in a temporary directory, with two accounts. */
+interface TestDaemon extends AsyncDisposable {
+  readonly test: TestLibrary;
+  readonly url: string;
+  /** Clients of the account that owns everything, and of another one. */
+  readonly own: DaemonClient;
+  readonly foreign: DaemonClient;
+}
+
+/** Starts one. */
+export async function startTestDaemon(): Promise<TestDaemon> {
+  await using undo = new AsyncDisposableStack();
+  const test = undo.use(await openTestLibrary());
+  const server = await httpServer({
+    settings: { tls: undefined, trustProxy: false, publicUrl: undefined },
+    backend: {
+      clients: {
+        authenticate: async (id, secret) =>
+          secret === SECRET ? CALLERS.find((caller) => caller.clientId === id) : undefined,
+        isKnown: async () => true,
+      },
+      library: ({ accountId }) => test.library.forAccount(accountId),
+      openFile: async ({ accountId }, id, form) => {
+        const image = await test.library.forAccount(accountId).open(id);
+        return form === 'raw' ? publishRaw(image, zlibSegmentCodec) : publishRawGz(image);
+      },
+    },
+    tokenSecret: Buffer.alloc(32, 7),
+    clock: systemClock,
+    logger: pino({ enabled: false }),
+    version: '0.0.0',
+    isHealthy: async () => true,
+  });
+  undo.defer(() => server.close());
+  await server.listen({ host: '127.0.0.1', port: 0 });
+  const url = `http://127.0.0.1:${(server.server.address() as AddressInfo).port}`;
+  const [own, foreign] = CALLERS.map(({ clientId }) =>
+    undo.use(new DaemonClient({ url, client: clientId, secret: SECRET }, undefined)),
+  );
+  if (own === undefined || foreign === undefined) throw new Error('two callers are needed');
+  const owned = undo.move();
+  return { test, url, own, foreign, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
