@@ -4,7 +4,9 @@ import {
   ftruncateSync,
   mkdirSync,
   openSync,
+  readFileSync,
   readSync,
+  rmSync,
   statSync,
   symlinkSync,
   truncateSync,
@@ -118,6 +120,21 @@ export function makeTree(folder: string, options = { links: true }): void {
   symlinkSync('short', join(folder, 'etc/link'));
   symlinkSync('x'.repeat(200), join(folder, 'etc/long-link'));
   execFileSync('ln', [join(folder, 'etc/file-of-4097'), join(folder, 'hard')]);
+}
+
+/**
+ * Lists what partclone would copy of a filesystem: an independent reader of the same structures.
+ *
+ * @param kind names the program: `partclone.f2fs`, …
+ */
+export function partcloneExtents(kind: string, image: string, log: string): Extent[] {
+  rmSync(log, { force: true });
+  run(`partclone.${kind}`, ['-D', '-s', image, '-o', log, '-L', '/dev/null']);
+  const extents: Extent[] = [];
+  for (const match of readFileSync(log, 'utf8').matchAll(/^(0x\w+) {2}(0x\w+) {2}\+$/gm)) {
+    extents.push({ offsetBytes: Number(match[1]), lengthBytes: Number(match[2]) });
+  }
+  return extents;
 }
 
 /** The parts of `extents` that `others` do not hold. */

@@ -5,6 +5,7 @@ import type { PartitionTable } from '../partitions/partition.ts';
 import { readPartitionTable } from '../partitions/partition-table.ts';
 import { readBtrfsMap } from './btrfs/btrfs-map.ts';
 import { readExtMap } from './ext/ext-map.ts';
+import { readF2fsMap } from './f2fs/f2fs-map.ts';
 import { readFatMap } from './fat-map.ts';
 import { FileExtentList } from './file-extent-list.ts';
 import { type DiskState, type FilesystemMap, wholeMap } from './filesystem-map.ts';
@@ -155,6 +156,7 @@ async function readFilesystemMap(
   if (name === 'ext') return await readExtMap(disk, { state, dropsStale: true });
   if (name === 'xfs') return await readXfsMap(disk, { state, dropsStale: true });
   if (name === 'btrfs') return await readBtrfsMap(disk, state);
+  if (name === 'f2fs') return await readF2fsMap(disk, state);
   if (name === 'vfat') return await readFatMap(disk, state);
   if (name === 'swap') return await readSwapMap(disk);
   return wholeMap(name, disk.sizeBytes, [`${name} is not known: everything is copied`]);
