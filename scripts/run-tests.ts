@@ -44,7 +44,9 @@ const test = [
   ...files,
 ];
 const argv = kind === 'system' ? ['unshare', '--mount', '--propagation', 'private', ...test] : test;
-const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: 'inherit' });
+// Tests that put files over those of /etc must know that nobody else sees it.
+const env = kind === 'system' ? { ...process.env, INGOT_TEST_OWN_MOUNTS: '1' } : process.env;
+const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: 'inherit', env });
 child.on('exit', (status, signal) => {
   process.exitCode = signal === null ? (status ?? 1) : 1;
 });

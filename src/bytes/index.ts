@@ -113,6 +113,13 @@ export {
   parsePackFooter,
   parsePackTrailer,
 } from './pack.ts';
+export {
+  MAX_FRAME_LINE_BYTES,
+  type PullFrame,
+  parsePullFrame,
+  WIRE_CODECS,
+  type WireCodec,
+} from './pull-frame.ts';
 export { MAX_CHUNK_BYTES, MAX_CODED_BYTES, type Segment } from './segment.ts';
 export { makeSegmentProbe, type SegmentProbe } from './segment-probe.ts';
 export { storedSegment, storedSegmentBytes } from './stored-segment.ts';

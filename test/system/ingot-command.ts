@@ -28,13 +28,20 @@ export type Stdout = number | 'pipe' | 'ignore';
 /** Starts `ingot` with these words, in a process group of its own. */
 export function startIngot(
   args: readonly string[],
-  { stdout = 'ignore' as Stdout, stderr = 'pipe' as Stdout, env = {} } = {},
+  {
+    stdin = '/dev/null',
+    stdout = 'ignore' as Stdout,
+    stderr = 'pipe' as Stdout,
+    env = {} as NodeJS.ProcessEnv,
+  } = {},
 ): RunningCommand {
+  const input = openSync(stdin, 'r');
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN, ...args], {
     detached: true,
-    stdio: ['ignore', stdout, stderr],
+    stdio: [input, stdout, stderr],
     env: { ...process.env, ...env },
   });
+  closeSync(input);
   let said = '';
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     said += text;

@@ -1,22 +1,12 @@
 import { fstatSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, resolve } from 'node:path';
-import { type Command, InvalidArgumentError, Option } from '@commander-js/extra-typings';
-import {
-  formatBytes,
-  formatDuration,
-  noProgress,
-  parseDuration,
-  systemClock,
-} from '../../../base/index.ts';
+import { type Command, Option } from '@commander-js/extra-typings';
+import { noProgress, systemClock } from '../../../base/index.ts';
 import { openDescriptorTarget } from '../../../capture/adapters/descriptor-target.ts';
 import { openFileTarget } from '../../../capture/adapters/file-target.ts';
-import {
-  type ForbiddenPath,
-  openSnapshotSource,
-} from '../../../capture/adapters/open-snapshot-source.ts';
-import { type DumpReport, dumpSnapshot, MAX_STALL_MS } from '../../../capture/index.ts';
+import { openSnapshotSource } from '../../../capture/adapters/open-snapshot-source.ts';
+import { dumpSnapshot, MAX_STALL_MS } from '../../../capture/index.ts';
 import type { CliContext } from '../context.ts';
+import { durationOption, sayReport, writtenWhileFrozen } from '../support/snapshot-output.ts';
 import { COMPRESSIONS, compressorNamed } from '../support/stream-compressors.ts';
 
 const EXAMPLES = `
@@ -26,37 +16,10 @@ Examples:
   ingot snapshot dump --source /dev/sda2 -C zstd -o a.zst a device, mounted or not
 `;
 
-function durationOption(text: string): number {
-  const ms = parseDuration(text);
-  if (ms === undefined || ms <= 0) throw new InvalidArgumentError('such as 90s or 5m.');
-  return ms;
-}
-
-/** What is written while the source is frozen. */
-function writtenWhileFrozen(output: string | undefined): ForbiddenPath[] {
-  return [
-    output === undefined
-      ? { label: 'stdout', path: '/proc/self/fd/1' }
-      : { label: output, path: dirname(resolve(output)) },
-    { label: 'stderr', path: '/proc/self/fd/2' },
-    { label: `the folder for temporary files (${tmpdir()})`, path: tmpdir() },
-  ];
-}
-
 /** A log's pipe may end on the frozen filesystem, and then whoever writes to it waits. */
 function isPipe(fd: number): boolean {
   const stat = fstatSync(fd);
   return stat.isFIFO() || stat.isSocket();
-}
-
-function say(context: CliContext, report: DumpReport, isJson: boolean): void {
-  const { sizeBytes, allocatedBytes, writtenBytes, elapsedMs, capture } = report;
-  const words =
-    `${formatBytes(sizeBytes)}, ${formatBytes(allocatedBytes)} of it copied as ` +
-    `${formatBytes(writtenBytes)} in ${formatDuration(elapsedMs)}; ` +
-    `frozen for ${formatDuration(capture.freezeMs)}, consistency: ${capture.consistency}`;
-  for (const notice of isJson ? [] : report.notices) context.stderr.write(`note: ${notice}\n`);
-  context.stderr.write(isJson ? `${JSON.stringify(report)}\n` : `${words}\n`);
 }
 
 /** `ingot snapshot dump`. */
@@ -111,6 +74,6 @@ export function registerSnapshotDump(snapshot: Command, context: CliContext): vo
       });
       progress[Symbol.dispose]();
       if (options.quiet !== true || options.json === true)
-        say(context, report, options.json === true);
+        sayReport(context, report, options.json === true);
     });
 }

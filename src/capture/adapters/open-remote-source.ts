@@ -1,0 +1,214 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { IngotError, systemClock } from '../../base/index.ts';
+import { readDiskMap, type WireCodec } from '../../bytes/index.ts';
+import { DiskSnapshot, type DiskSnapshotParts } from '../disk-snapshot.ts';
+import type { FreezeLimits } from '../freeze.ts';
+import type { MountEntry } from '../mount-table.ts';
+import { type DeviceFacts, parseDeviceFacts } from '../remote/device-facts.ts';
+import type { DeviceSession, FreezePlan } from '../remote/device-session.ts';
+import { locateRemote, type RemoteSource } from '../remote/locate-remote.ts';
+import { type AskPassword, logIn, SESSION_COMMAND } from '../remote/log-in.ts';
+import { RemoteGuard } from '../remote/remote-guard.ts';
+import { RemoteReader } from '../remote/remote-reader.ts';
+import { parseSshTarget } from '../remote/ssh-target.ts';
+import type { CaptureFacts, SnapshotPass, SnapshotSource } from '../snapshot-source.ts';
+import { filesystemsBelowPath } from './mount-lookup.ts';
+import type { ForbiddenPath } from './open-snapshot-source.ts';
+import { openSshChannel } from './ssh-channel.ts';
+
+const DEVICE_SCRIPT = join(import.meta.dirname, 'device-script.sh');
+const BOOT_ID = '/proc/sys/kernel/random/boot_id';
+
+/** What to capture from a device, and how. */
+export interface RemoteRequest {
+  /** `ssh://[user@]host[:port]`. */
+  readonly url: string;
+  /** A folder or block device on the device. */
+  readonly source: string;
+  /** Arguments for ssh, before our own. */
+  readonly sshArguments: readonly string[];
+  readonly freeSpace: 'zero' | 'keep';
+  /** False: what is mounted is read as it changes. */
+  readonly freeze: boolean;
+  readonly limits: FreezeLimits;
+  /** How bytes are coded on the way; `auto`: the best that the device has. */
+  readonly wire: WireCodec | 'auto';
+  readonly askPassword: AskPassword;
+  /** What is written here while the device is frozen: refused when the device is this machine. */
+  readonly forbiddenPaths: readonly ForbiddenPath[];
+}
+
+function chooseCodec(wanted: WireCodec | 'auto', tools: ReadonlySet<string>): WireCodec {
+  if (wanted === 'auto') return tools.has('zstd') ? 'zstd' : tools.has('gzip') ? 'gzip' : 'none';
+  const isThere =
+    wanted === 'none' || tools.has(wanted) || (wanted === 'gzip' && tools.has('pigz'));
+  if (!isThere) throw new IngotError('tool-missing', `the device has no ${wanted}`);
+  return wanted;
+}
+
+/** ssh to this very machine: a target on the filesystem that freezes would wait for ever. */
+function refuseTargetsHere(
+  bootId: string,
+  mounts: readonly MountEntry[],
+  forbidden: readonly ForbiddenPath[],
+): void {
+  if (readFileSync(BOOT_ID, 'utf8').trim() !== bootId) return;
+  for (const { label, path } of forbidden) {
+    const below = filesystemsBelowPath(path);
+    const mount = mounts.find(({ device }) => below.has(device));
+    if (mount !== undefined) {
+      throw new IngotError(
+        'target-would-freeze',
+        `${label} is written to the filesystem at ${mount.mountPoint}, which would be frozen`,
+        { label, mountPoint: mount.mountPoint },
+      );
+    }
+  }
+}
+
+function freezePlan(located: RemoteSource): FreezePlan {
+  const { volume, mounts, sizeBytes } = located;
+  if (volume === undefined) return { kind: 'mounts', mounts };
+  const wholeVolume = Math.ceil(sizeBytes / volume.extentBytes);
+  return {
+    kind: 'lvm',
+    group: volume.group,
+    volume: volume.name,
+    // A snapshot that runs full is lost, so it gets what there is; more than the volume is no use.
+    extents: Math.min(volume.freeExtents, wholeVolume),
+  };
+}
+
+/** What a session on a device consists of while it is captured. */
+interface Opened {
+  readonly session: DeviceSession;
+  readonly located: RemoteSource;
+  readonly facts: DeviceFacts;
+}
+
+async function snapshotParts(
+  { session, located, facts }: Opened,
+  request: RemoteRequest,
+): Promise<Omit<DiskSnapshotParts, 'owned'>> {
+  const willFreeze = request.freeze && located.mounts.length > 0;
+  const { isDirect } = await session.open(located.devicePath);
+  if (!isDirect && !facts.tools.has('blockdev')) {
+    throw new IngotError(
+      'tool-missing',
+      'dd on the device cannot read past its cache, and there is no blockdev to drop it',
+    );
+  }
+  const reader = new RemoteReader(session, {
+    sizeBytes: located.sizeBytes,
+    codec: chooseCodec(request.wire, facts.tools),
+    isDirect,
+  });
+  const plan = freezePlan(located);
+  if (willFreeze && plan.kind === 'mounts' && !facts.tools.has('fsfreeze')) {
+    throw new IngotError('tool-missing', 'the device has no fsfreeze (util-linux or busybox)');
+  }
+  const guard = willFreeze
+    ? new RemoteGuard(session, {
+        plan,
+        limits: request.limits,
+        clock: systemClock,
+        onSnapshot: async (devicePath) => {
+          await session.open(devicePath);
+        },
+      })
+    : undefined;
+  return {
+    reader,
+    guard,
+    sync: () => (located.mounts.length > 0 ? session.sync() : Promise.resolve()),
+    readMap: async (disk, state) => {
+      const map = await readDiskMap(disk, { state });
+      // A live pass of a mounted source is only looked at; the last one is read whole.
+      const whole = [{ offsetBytes: 0, lengthBytes: reader.sizeBytes }];
+      if (state !== 'live') reader.plan(request.freeSpace === 'keep' ? whole : map.allocated);
+      return map;
+    },
+    freeSpace: request.freeSpace,
+    unguarded: located.mounts.length > 0 ? 'none' : 'crash-consistent',
+    isMounted: located.mounts.length > 0,
+    source: `${request.url}${located.mounts[0]?.mountPoint ?? located.devicePath}`,
+    notices: located.notices,
+  };
+}
+
+/** A snapshot whose last pass also ends the session, so that a stream that was cut is no success. */
+class RemoteSnapshot implements SnapshotSource {
+  readonly sizeBytes: number;
+  /** Each pass would bring every byte over the link again: one frozen pass is shorter. */
+  readonly mayChange = false;
+  readonly #snapshot: DiskSnapshot;
+  readonly #session: DeviceSession;
+
+  constructor(snapshot: DiskSnapshot, session: DeviceSession) {
+    this.#snapshot = snapshot;
+    this.#session = session;
+    this.sizeBytes = snapshot.sizeBytes;
+  }
+
+  async pass(kind: 'live' | 'frozen'): Promise<SnapshotPass> {
+    const pass = await this.#snapshot.pass(kind);
+    let isOver = false;
+    return {
+      kind,
+      sizeBytes: pass.sizeBytes,
+      extents: pass.extents,
+      fileExtents: pass.fileExtents,
+      originBytes: pass.originBytes,
+      freeze: pass.freeze,
+      read: (offsetBytes, lengthBytes) => pass.read(offsetBytes, lengthBytes),
+      end: async () => {
+        if (isOver) return;
+        isOver = true;
+        await pass.end();
+        if (kind === 'frozen') await this.#session.end();
+      },
+    };
+  }
+
+  facts(): CaptureFacts {
+    return this.#snapshot.facts();
+  }
+
+  notices(): readonly string[] {
+    return this.#snapshot.notices();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#snapshot[Symbol.asyncDispose]();
+  }
+}
+
+/**
+ * Opens a filesystem or block device of another machine, over ssh, with nothing installed there.
+ *
+ * When it returns, the session runs as root and everything that a freeze needs is there; nothing is
+ * frozen.
+ *
+ * @throws IngotError `request-invalid`, `ssh-failed`, `remote-refused`, `tool-missing`,
+ *   `source-not-found`, `source-unsupported`, `target-would-freeze`
+ */
+export async function openRemoteSource(request: RemoteRequest): Promise<SnapshotSource> {
+  const target = parseSshTarget(request.url);
+  await using undo = new AsyncDisposableStack();
+  const script = readFileSync(DEVICE_SCRIPT, 'utf8');
+  const channel = openSshChannel(target, SESSION_COMMAND, request.sshArguments);
+  const { askPassword } = request;
+  const session = undo.use(await logIn(channel, { script, askPassword, clock: systemClock }));
+  let facts: DeviceFacts | undefined;
+  const located = await locateRemote(request.source, async (path) => {
+    const seen = parseDeviceFacts(await session.look(path));
+    facts ??= seen;
+    return seen;
+  });
+  if (facts === undefined) throw new Error('the device was never looked at');
+  if (request.freeze) refuseTargetsHere(facts.bootId, located.mounts, request.forbiddenPaths);
+  const parts = await snapshotParts({ session, located, facts }, request);
+  if (parts.guard !== undefined) undo.use(parts.guard);
+  return new RemoteSnapshot(new DiskSnapshot({ ...parts, owned: undo.move() }), session);
+}

@@ -1,0 +1,328 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  type Ending,
+  eventually,
+  openPipe,
+  type RunningCommand,
+  settlesWithin,
+  startIngot,
+  startWriter,
+  untilFrozen,
+} from './ingot-command.ts';
+import {
+  differences,
+  type LoopFilesystem,
+  type LoopKind,
+  loopFilesystem,
+  run,
+  treeOf,
+} from './loop-filesystem.ts';
+import { type SshDaemon, SUDO_PASSWORD, sshDaemonIsMissing, startSshDaemon } from './ssh-daemon.ts';
+
+const FREEZE_LOST = 47;
+const SOURCE_FROZEN = 41;
+const SOURCE_NOT_FOUND = 42;
+const SOURCE_TRUNCATED = 45;
+const TARGET_WOULD_FREEZE = 49;
+const SSH_FAILED = 80;
+const REMOTE_REFUSED = 81;
+
+let daemon: SshDaemon;
+
+function pull(disk: LoopFilesystem, host: string, ...options: string[]): RunningCommand {
+  return startPull(daemon.config, host, '--source', disk.mountPoint, ...options);
+}
+
+function startPull(config: string, host: string, ...options: string[]): RunningCommand {
+  return startIngot(['snapshot', 'pull', `ssh://${host}`, '-S', '-F', '-S', config, ...options]);
+}
+
+/** Files of many sizes, half of them compressible, and holes of deleted ones between them. */
+function writeTree(folder: string): void {
+  mkdirSync(join(folder, 'a folder'), { recursive: true });
+  symlinkSync('file-1', join(folder, 'a folder', 'link'));
+  for (let i = 0; i < 60; i += 1) {
+    const bytes = randomBytes(9000 + i * 700);
+    if (i % 2 === 0) bytes.fill(i);
+    writeFileSync(join(folder, `file-${i}`), bytes);
+  }
+  run('sync', '-f', folder);
+  for (let i = 0; i < 60; i += 5) run('rm', join(folder, `file-${i}`));
+}
+
+/** Fails when anything can not be written at once. */
+async function assertThawed(folder: string): Promise<void> {
+  const writer = startWriter(folder);
+  assert.ok(await settlesWithin(writer.done, 3000), `${folder} is still frozen`);
+}
+
+/** The pid of the ssh that a command started. */
+function sshOf(pid: number): number {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ');
+  const ssh = children.map(Number).find((child) => nameOf(child) === 'ssh');
+  if (ssh === undefined) throw new Error(`process ${pid} has no ssh among ${children.join(' ')}`);
+  return ssh;
+}
+
+function nameOf(pid: number): string {
+  return readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
+}
+
+function parentOf(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+}
+
+/** The guard on the device: of the shells that hold the mount point, the child of the other. */
+function guardOf(mountPoint: string): number | undefined {
+  const holders: number[] = [];
+  for (const name of readdirSync('/proc')) {
+    try {
+      if (/^\d+$/.test(name) && readlinkSync(`/proc/${name}/fd/5`) === mountPoint) {
+        if (nameOf(Number(name)) !== 'sleep') holders.push(Number(name));
+      }
+    } catch {
+      // It ended while it was looked at.
+    }
+  }
+  return holders.find((pid) => holders.includes(parentOf(pid)));
+}
+
+const missing = sshDaemonIsMissing();
+
+describe('snapshot pull over a real sshd', { skip: missing ?? false }, () => {
+  before(async () => {
+    daemon = await startSshDaemon();
+  });
+  after(async () => {
+    await daemon[Symbol.asyncDispose]();
+  });
+
+  for (const kind of ['ext4', 'xfs', 'btrfs'] as const satisfies LoopKind[]) {
+    test(`a mounted ${kind} with a blank in its path comes over with every file, twice`, async () => {
+      using disk = loopFilesystem({
+        kind,
+        sizeMiB: kind === 'xfs' ? 320 : 128,
+        mountName: 'mounted here',
+      });
+      // The second round sees through caches of the first: the same names, other bytes.
+      for (const round of ['first', 'second']) {
+        run('rm', '-rf', join(disk.mountPoint, 'tree'));
+        writeTree(join(disk.mountPoint, 'tree'));
+        const output = join(disk.scratch, `${round}.img`);
+        const { status, stderr } = await pull(disk, 'root-device', '-o', output).ended;
+        assert.equal(status, 0, stderr);
+        assert.match(stderr, /consistency: frozen/);
+        await assertThawed(disk.mountPoint);
+        run('rm', join(disk.mountPoint, 'written'));
+        const options = { ext4: 'loop,ro', xfs: 'loop,ro,nouuid', btrfs: 'loop,ro' }[kind];
+        const wanted = treeOf(join(disk.mountPoint, 'tree'));
+        // btrfs would take an image with the identity of a mounted filesystem for that one.
+        if (kind === 'btrfs') run('btrfstune', '-fu', output);
+        const copy = disk.mountImage(output, options);
+        assert.deepEqual(differences(wanted, treeOf(join(copy, 'tree'))), []);
+        disk.unmountImages();
+        if (kind === 'ext4') run('e2fsck', '-fn', output);
+      }
+    });
+  }
+
+  test('a device that is not mounted comes over bit for bit, in every coding', async () => {
+    using disk = loopFilesystem({ sizeMiB: 32 });
+    writeTree(join(disk.mountPoint, 'tree'));
+    run('umount', disk.mountPoint);
+    const image = `${disk.scratch}/unmounted.img`;
+    run('cp', disk.image, image);
+    const device = run('losetup', '--find', '--show', image).trim();
+    try {
+      for (const wire of ['none', 'gzip', 'zstd']) {
+        const output = join(disk.scratch, wire);
+        const words = ['--source', device, '--verbatim', '--wire', wire, '-o', output];
+        const { status, stderr } = await startPull(daemon.config, 'root-device', ...words).ended;
+        assert.equal(status, 0, stderr);
+        assert.match(stderr, /consistency: crash-consistent/);
+        run('cmp', image, output);
+      }
+    } finally {
+      run('losetup', '--detach', device);
+    }
+  });
+
+  test('sudo without a password is enough', async () => {
+    using disk = loopFilesystem();
+    const output = join(disk.scratch, 'out.img');
+    const { status, stderr } = await pull(disk, 'free-device', '-o', output).ended;
+    assert.equal(status, 0, stderr);
+    run('e2fsck', '-fn', output);
+  });
+
+  test('sudo takes the right password from stdin, and refuses a wrong one or none', async () => {
+    using disk = loopFilesystem();
+    const output = join(disk.scratch, 'out.img');
+    const withStdin = (text: string): Promise<Ending> => {
+      const pipe = join(disk.scratch, 'password');
+      writeFileSync(pipe, text);
+      return pullWithStdin(disk, pipe, output);
+    };
+    const right = await withStdin(`${SUDO_PASSWORD}\n`);
+    assert.equal(right.status, 0, right.stderr);
+    assert.doesNotMatch(right.stderr, /golden secret/);
+    run('rm', output);
+    for (const text of ['wrong\n', '']) {
+      const { status, stderr } = await withStdin(text);
+      assert.equal(status, REMOTE_REFUSED, stderr);
+      assert.equal(existsSync(output), false);
+    }
+    await assertThawed(disk.mountPoint);
+  });
+
+  test('a host key that is not the known one ends before anything is sent', async () => {
+    using disk = loopFilesystem();
+    const words = ['--source', disk.mountPoint, '-o', join(disk.scratch, 'out.img')];
+    const { status, stderr } = await startPull(daemon.wrongKeyConfig, 'root-device', ...words)
+      .ended;
+    assert.equal(status, SSH_FAILED, stderr);
+    assert.match(stderr, /Host key verification failed/);
+    await assertThawed(disk.mountPoint);
+  });
+
+  test('a path that is not there is named', async () => {
+    const words = ['--source', '/no/such place', '-o', '/dev/null'];
+    const { status, stderr } = await startPull(daemon.config, 'root-device', ...words).ended;
+    assert.equal(status, SOURCE_NOT_FOUND, stderr);
+    assert.match(stderr, /\/no\/such place/);
+  });
+
+  test('what somebody else froze stays frozen and is not copied', async () => {
+    using disk = loopFilesystem();
+    run('fsfreeze', '-f', disk.mountPoint);
+    const output = join(disk.scratch, 'out.img');
+    const { status, stderr } = await pull(disk, 'root-device', '-o', output).ended;
+    assert.equal(status, SOURCE_FROZEN, stderr);
+    // Fails when it is not frozen any more.
+    run('fsfreeze', '-u', disk.mountPoint);
+  });
+
+  test('an output on the filesystem that would freeze is refused', async () => {
+    using disk = loopFilesystem();
+    const output = join(disk.mountPoint, 'out.img');
+    const { status, stderr } = await pull(disk, 'root-device', '-o', output).ended;
+    assert.equal(status, TARGET_WOULD_FREEZE, stderr);
+    await assertThawed(disk.mountPoint);
+  });
+
+  test('a stream that is cut is seen, and leaves no file', async () => {
+    using disk = loopFilesystem();
+    writeFileSync(join(disk.mountPoint, 'data'), randomBytes(24 * 1024 * 1024));
+    const programs = join(disk.scratch, 'bin');
+    mkdirSync(programs);
+    writeFileSync(
+      join(programs, 'ssh'),
+      '#!/bin/sh\n/usr/bin/ssh "$@" | dd bs=1000000 count=9 iflag=fullblock 2>/dev/null\n',
+    );
+    chmodSync(join(programs, 'ssh'), 0o755);
+    const output = join(disk.scratch, 'out.img');
+    const { status, stderr } = await startIngot(pullWords(disk, '--wire', 'none', '-o', output), {
+      env: { PATH: `${programs}:${process.env['PATH'] ?? ''}` },
+    }).ended;
+    assert.ok(status === FREEZE_LOST || status === SOURCE_TRUNCATED, stderr);
+    assert.equal(existsSync(output), false);
+    await assertThawed(disk.mountPoint);
+  });
+
+  test('a killed ssh thaws at once and fails the capture', async () => {
+    await whileFrozen(async ({ command, disk }) => {
+      process.kill(sshOf(command.pid), 'SIGKILL');
+      assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 4000), 'still frozen');
+    });
+  });
+
+  test('a killed ingot thaws at once', async () => {
+    await whileFrozen(async ({ command, disk }) => {
+      process.kill(command.pid, 'SIGKILL');
+      assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 4000), 'still frozen');
+    });
+  });
+
+  test('an ssh that stands still thaws after the beats are missed', async () => {
+    await whileFrozen(async ({ command, disk }) => {
+      const ssh = sshOf(command.pid);
+      process.kill(ssh, 'SIGSTOP');
+      try {
+        const writer = startWriter(disk.mountPoint);
+        assert.equal(await settlesWithin(writer.done, 2500), false, 'it thawed too early');
+        assert.ok(await settlesWithin(writer.done, 8000), 'still frozen');
+      } finally {
+        process.kill(ssh, 'SIGCONT');
+      }
+    });
+  });
+
+  test('a killed guard on the device thaws, and fails the capture', async () => {
+    await whileFrozen(async ({ disk }) => {
+      const guard = await eventually('a guard', () => guardOf(disk.mountPoint));
+      process.kill(guard, 'SIGKILL');
+      assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 4000), 'still frozen');
+    });
+  });
+});
+
+function pullWords(disk: LoopFilesystem, ...options: string[]): string[] {
+  const ssh = ['-S', '-F', '-S', daemon.config];
+  return ['snapshot', 'pull', 'ssh://root-device', ...ssh, '--source', disk.mountPoint, ...options];
+}
+
+function pullWithStdin(disk: LoopFilesystem, stdin: string, output: string): Promise<Ending> {
+  const words = ['snapshot', 'pull', 'ssh://golden-device', '-S', '-F', '-S', daemon.config];
+  return startIngot([...words, '--source', disk.mountPoint, '-o', output], { stdin }).ended;
+}
+
+/** Runs a body while a capture holds its filesystem frozen, because nobody reads its output. */
+async function whileFrozen(
+  body: (held: {
+    readonly command: RunningCommand;
+    readonly disk: LoopFilesystem;
+  }) => Promise<void>,
+): Promise<void> {
+  using disk = loopFilesystem();
+  writeFileSync(join(disk.mountPoint, 'data'), randomBytes(32 * 1024 * 1024));
+  using pipe = openPipe(disk.scratch);
+  const command = startIngot(pullWords(disk), { stdout: pipe.writeEnd });
+  pipe.started();
+  await pipe.take(1024);
+  await untilFrozen(disk.mountPoint);
+  await body({ command, disk });
+  // Takes the rest, so that a capture that goes on can end, and must not end well.
+  const drained = drain(pipe, command);
+  const { status, signal, stderr } = await command.ended;
+  await drained;
+  if (signal === null) assert.equal(status, FREEZE_LOST, stderr);
+  await assertThawed(disk.mountPoint);
+}
+
+async function drain(
+  pipe: { take(lengthBytes: number): Promise<Buffer>; hangUp(): void },
+  command: RunningCommand,
+): Promise<void> {
+  let isOver = false;
+  const over = command.ended.then(() => {
+    isOver = true;
+  });
+  while (!isOver) {
+    await Promise.race([pipe.take(1024 * 1024).catch(() => sleep(20)), over]);
+  }
+}
