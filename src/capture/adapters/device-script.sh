@@ -21,9 +21,9 @@ text() {
 
 # --- the guard: freezes, and thaws whatever happens ---------------------------------------------
 
-# nap: a second, or less when a signal comes.
+# A second, or less when a signal comes. The sleep that is left behind must hold no mount.
 nap() {
-  sleep 1 &
+  sleep 1 5<&- 6<&- 7<&- 8<&- 9<&- &
   wait $!
 }
 

@@ -73,8 +73,8 @@ export class ProcessChannel implements DeviceChannel {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeInput();
-    // What the device still sends is dropped, or it could not end.
-    this.#child.stdout.resume();
+    // What the device still sends is dropped: ssh ends when it has nowhere to write it.
+    this.#child.stdout.destroy();
     const killer = setTimeout(() => this.#child.kill('SIGKILL'), END_GRACE_MS);
     await this.ended;
     clearTimeout(killer);

@@ -167,6 +167,9 @@ export class DeviceSession implements AsyncDisposable {
       );
     }
     this.#channel.closeInput();
+    if ((await this.#queue.next()) !== undefined) {
+      throw new IngotError('frame-malformed', 'the device sends bytes after its last frame');
+    }
     const { status, signal } = await this.#channel.ended;
     if (status !== 0) {
       throw new IngotError('ssh-failed', `the session ended with ${status ?? signal}`);
