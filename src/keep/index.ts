@@ -1,4 +1,5 @@
 export type { Account, ApiClient } from './accounts/account-catalogue.ts';
+export type { Accounts, NewClient } from './accounts/accounts.ts';
 export type { Disk, DiskFile } from './chunks/disk.ts';
 export type { SegmentCodec } from './chunks/segment-codec.ts';
 export type {
@@ -10,7 +11,9 @@ export type {
 export { type IngestOptions, ingestSnapshot } from './ingest/ingest-snapshot.ts';
 export type { OpenSpool, Spool } from './ingest/spool.ts';
 export type { Job, JobKind, JobState } from './jobs/job-catalogue.ts';
-export type { Catalogue } from './library/catalogue.ts';
+export type { JobRunner } from './jobs/job-runner.ts';
+export type { Catalogue, LibraryCounts } from './library/catalogue.ts';
+export type { CollectOptions, CollectReport } from './library/collect.ts';
 export { DirectoryLibrary, type LibraryParts } from './library/directory-library.ts';
 export type { Image, ImageDescription, ImageKind, ImageStatus } from './library/image.ts';
 export type {
@@ -29,3 +32,4 @@ export type {
   OpenPage,
 } from './library/open-image.ts';
 export { decidePrune, type PruneDecision, type PrunePolicy } from './library/prune.ts';
+export type { VerifyOptions, VerifyReport } from './library/verify.ts';

@@ -28,7 +28,9 @@ export function upkeepCalls(db: SqliteConnection) {
     pages(afterDigest: string, limit: number): PageRow[] {
       return db
         .all(
-          'SELECT * FROM pages WHERE digest > ? ORDER BY digest LIMIT ?',
+          `SELECT * FROM pages pg WHERE digest > ?
+             AND EXISTS (SELECT 1 FROM image_pages ip WHERE ip.page_id = pg.id)
+             ORDER BY digest LIMIT ?`,
           Buffer.from(afterDigest, 'hex'),
           limit,
         )

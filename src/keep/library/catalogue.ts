@@ -149,6 +149,7 @@ interface ImageCatalogue {
 interface UpkeepCatalogue {
   packs(afterPackId: string, limit: number): Promise<PackRow[]>;
   chunksOfPack(packId: string): Promise<ChunkPlace[]>;
+  /** @returns pages that an image holds; what only sessions staged may have no file yet */
   pages(afterDigest: string, limit: number): Promise<PageRow[]>;
   /** Forgets pages that no image and no session holds; returns how many. */
   sweepPages(limit: number): Promise<number>;

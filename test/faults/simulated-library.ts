@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict';
+import { crc32 } from 'node:zlib';
+import { type Clock, digestOf, silentLog } from '../../src/base/index.ts';
+import type { Segment } from '../../src/bytes/index.ts';
+import { memoryCatalogue } from '../../src/keep/adapters/sqlite-catalogue.ts';
+import {
+  type AccountLibrary,
+  type Catalogue,
+  DirectoryLibrary,
+  type OpenChunk,
+  type SegmentCodec,
+} from '../../src/keep/index.ts';
+import { ACCOUNT } from '../contracts/test-library.ts';
+import { SimulatedDisk, SimulatedMachine } from './simulated-disk.ts';
+
+/** Calls of the catalogue that change nothing. */
+const READS = new Set([
+  'accounts',
+  'chunksOfPack',
+  'counts',
+  'image',
+  'imagePages',
+  'images',
+  'isIndexIncomplete',
+  'locate',
+  'packUsage',
+  'packs',
+  'pages',
+  'placesFor',
+  'unknownPages',
+  'unreferenced',
+]);
+
+/** Stores bytes as they are: these tests are about writes, not about deflate. */
+const plainCodec: SegmentCodec = {
+  name: 'plain',
+  encode: async (plain) => Buffer.from(plain),
+  decode: async (coded) => Buffer.from(coded),
+};
+
+/** Time that stands still: nothing expires, and nothing runs by itself. */
+const stillClock: Clock = {
+  now: () => 1_700_000_000_000,
+  monotonic: () => 0,
+  sleep: (_ms, signal) =>
+    new Promise((_resolve, reject) => {
+      signal?.addEventListener('abort', () => reject(signal.reason));
+    }),
+};
+
+/** A chunk that the plain codec takes. */
+export function plainSegment(seed: number, lengthBytes: number): Segment {
+  const coded = Buffer.alloc(lengthBytes, `${seed} is the seed of this chunk; `);
+  const crc = crc32(coded);
+  return {
+    digest: digestOf(coded),
+    plainBytes: lengthBytes,
+    plainCrc32: crc,
+    codedCrc32: crc,
+    coded,
+  };
+}
+
+/** A library on a simulated machine, with a catalogue whose transactions are durable. */
+export class SimulatedLibrary {
+  readonly machine: SimulatedMachine;
+  readonly disk: SimulatedDisk;
+  readonly #catalogue = memoryCatalogue();
+  readonly #sessions = new Set<string>();
+  #library: DirectoryLibrary | undefined;
+
+  constructor(seed: number) {
+    this.machine = new SimulatedMachine(seed);
+    this.disk = new SimulatedDisk(this.machine);
+  }
+
+  get library(): DirectoryLibrary {
+    assert.ok(this.#library !== undefined);
+    return this.#library;
+  }
+
+  get account(): AccountLibrary {
+    return this.library.forAccount(ACCOUNT);
+  }
+
+  async open(options: { readonly isRebuild?: boolean } = {}): Promise<void> {
+    this.#library = await DirectoryLibrary.open({
+      disk: this.disk,
+      openCatalogue: async () => this.#steppedCatalogue(),
+      codec: plainCodec,
+      clock: stillClock,
+      log: silentLog,
+      limits: { packBytes: 8000, digestBytes: 0, reserveBytes: 0 },
+      ...options,
+    });
+  }
+
+  /** The power goes and comes back: nothing but what was durable is left. */
+  async restart(options: { readonly isRebuild?: boolean } = {}): Promise<void> {
+    const old = this.#library;
+    this.#library = undefined;
+    // The dead process: every step of it fails, so it can do nothing but end.
+    await old?.[Symbol.asyncDispose]().catch(() => undefined);
+    this.disk.cutPower();
+    this.machine.on();
+    for (const session of this.#sessions) await this.#catalogue.endSession(session);
+    this.#sessions.clear();
+    await this.open(options);
+  }
+
+  /** Ends the library in peace and opens it again. */
+  async reopen(options: { readonly isRebuild?: boolean } = {}): Promise<void> {
+    await this.library[Symbol.asyncDispose]();
+    this.#library = undefined;
+    await this.open(options);
+  }
+
+  async end(): Promise<void> {
+    await this.#library?.[Symbol.asyncDispose]();
+    await this.#catalogue[Symbol.asyncDispose]();
+  }
+
+  /** The catalogue with every call as a step of the machine; closing it keeps its content. */
+  #steppedCatalogue(): Catalogue {
+    const calls: Record<string, unknown> = {};
+    for (const [name, call] of Object.entries(this.#catalogue)) {
+      const original = call as (...values: unknown[]) => Promise<unknown>;
+      calls[name] = (...values: unknown[]) =>
+        this.machine[READS.has(name) ? 'look' : 'step'](`catalogue ${name}`, () => {
+          if (name === 'beginSession') this.#sessions.add(String(values[0]));
+          return original(...values);
+        });
+    }
+    const stepped = calls as unknown as Catalogue;
+    return { ...stepped, [Symbol.asyncDispose]: async () => undefined };
+  }
+}
+
+/** Reads a whole disk back. */
+export async function readPlain(account: AccountLibrary, imageId: string): Promise<Buffer> {
+  await using image = await account.open(imageId);
+  const parts: Buffer[] = [];
+  for (let index = 0; index < image.pages.length; index++) {
+    const entries = await image.page(index);
+    const coded = await image.readCoded(
+      entries.filter((entry): entry is OpenChunk => entry.kind === 'chunk'),
+    );
+    let next = 0;
+    for (const entry of entries) {
+      parts.push(
+        entry.kind === 'hole' ? Buffer.alloc(entry.lengthBytes) : (coded[next++] as Buffer),
+      );
+    }
+  }
+  return Buffer.concat(parts);
+}
