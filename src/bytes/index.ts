@@ -83,7 +83,9 @@ export {
 } from './mender-artifact/go-json.ts';
 export type { HeaderInfo } from './mender-artifact/header-info.ts';
 export type { ManifestLine } from './mender-artifact/manifest.ts';
+export { type RootfsDescription, rootfsHeader } from './mender-artifact/rootfs-header.ts';
 export { checkNewPayloadName, isScriptName, nameFaults } from './mender-artifact/rules.ts';
+export { planSignature, type SignPlan } from './mender-artifact/sign-plan.ts';
 export {
   type ArtifactKey,
   readSigningKey,
@@ -94,7 +96,7 @@ export {
 export {
   defaultClearsProvides,
   type SoftwareVersion,
-  softwareVersionProvide,
+  withSoftwareVersion,
 } from './mender-artifact/software-version.ts';
 export type { DependsValue, TypeInfo } from './mender-artifact/type-info.ts';
 export type { FormatVersion } from './mender-artifact/version-file.ts';

@@ -10,7 +10,7 @@ import {
   zeroSegments,
 } from '../bytes/index.ts';
 import type { StreamCompressor } from '../capture/index.ts';
-import { inOrder } from './in-order.ts';
+import { inOrder } from './restore/in-order.ts';
 
 /** A file that becomes a payload file of an artifact. */
 export interface ArtifactPayload {
@@ -45,6 +45,8 @@ interface CodedPiece {
   readonly crc32: number;
   readonly plainBytes: number;
 }
+
+const run = <T>(job: () => Promise<T>): Promise<T> => job();
 
 const ZEROS = Buffer.alloc(MAX_CHUNK_BYTES);
 
@@ -124,7 +126,9 @@ async function* asGzip(
   yield compressor.header;
   let plainCrc32 = 0;
   let lengthBytes = 0;
-  for await (const piece of inOrder(segmentJobs(pieces, compressor), compressor.piecesInFlight)) {
+  for await (const piece of inOrder(segmentJobs(pieces, compressor), run, {
+    limit: compressor.piecesInFlight,
+  })) {
     plainCrc32 = combineCrc32(plainCrc32, piece.crc32, piece.plainBytes);
     lengthBytes += piece.plainBytes;
     yield* piece.coded;
@@ -153,7 +157,7 @@ async function* asFrames(
     }
   }
   yield compressor.header;
-  yield* inOrder(jobs(), compressor.piecesInFlight);
+  yield* inOrder(jobs(), run, { limit: compressor.piecesInFlight });
   yield compressor.trailer({ crc32: plainCrc32, lengthBytes });
 }
 

@@ -7,6 +7,7 @@ export {
   writeArtifact,
 } from './artifact-write.ts';
 export { CodedImage } from './coded-image.ts';
+export { type ImageArtifact, publishImageArtifact } from './image-artifact.ts';
 export type { PublishedFile } from './published-file.ts';
 export { publishRaw } from './raw.ts';
 export { publishRawGz } from './raw-gz.ts';

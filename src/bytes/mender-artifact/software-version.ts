@@ -21,9 +21,7 @@ export interface SoftwareVersion {
  * @returns key and value, or undefined when there is none
  * @see docs/formats/mender-artifact.md "Defaults"
  */
-export function softwareVersionProvide(
-  software: SoftwareVersion,
-): readonly [string, string] | undefined {
+function softwareVersionProvide(software: SoftwareVersion): readonly [string, string] | undefined {
   const { usesDefaults, payloadType, artifactName } = software;
   const defaultName = payloadType === ROOTFS_IMAGE ? undefined : payloadType;
   const name = software.name ?? (usesDefaults ? defaultName : undefined);
@@ -31,6 +29,22 @@ export function softwareVersionProvide(
   if (version === undefined) return undefined;
   const key = [software.filesystem ?? ROOTFS_IMAGE, name, 'version'];
   return [key.filter((part) => part !== undefined).join('.'), version];
+}
+
+/**
+ * Adds the software version to provides that were given.
+ *
+ * @param options `overrides`: whether it goes over a given provide of the same key
+ */
+export function withSoftwareVersion(
+  given: ReadonlyMap<string, string>,
+  software: SoftwareVersion,
+  { overrides }: { readonly overrides: boolean },
+): ReadonlyMap<string, string> {
+  const provide = softwareVersionProvide(software);
+  if (provide === undefined) return given;
+  const [key, value] = provide;
+  return given.has(key) && !overrides ? given : new Map([...given, [key, value]]);
 }
 
 /**

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { CommanderError } from '@commander-js/extra-typings';
 import { FROZEN_RECORDS } from '../../capture/index.ts';
+import { argumentsCalledAs } from './called-as.ts';
 import type { CliContext } from './context.ts';
 import { buildProgram } from './program.ts';
 import { EXIT_CANCELLED, EXIT_USAGE, endingOf } from './support/failure-exit.ts';
@@ -57,4 +58,6 @@ async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-process.exitCode = await main(process.argv.slice(2));
+process.exitCode = await main(
+  argumentsCalledAs(process.env['INGOT_CALLED_AS'], process.argv.slice(2)),
+);

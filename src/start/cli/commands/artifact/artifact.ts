@@ -1,7 +1,9 @@
 import type { Command } from '@commander-js/extra-typings';
 import type { CliContext } from '../../context.ts';
 import { compressionOption } from './compression-option.ts';
+import { registerDump } from './dump.ts';
 import { registerRead } from './read.ts';
+import { registerSign } from './sign.ts';
 import { registerValidate } from './validate.ts';
 import { registerWriteBootstrapArtifact } from './write-bootstrap-artifact.ts';
 import { registerWriteModuleImage } from './write-module-image.ts';
@@ -19,4 +21,6 @@ export function registerArtifact(program: Command, context: CliContext): void {
   registerWriteBootstrapArtifact(write, context);
   registerRead(artifact, context);
   registerValidate(artifact, context);
+  registerSign(artifact, context);
+  registerDump(artifact, context);
 }

@@ -24,14 +24,13 @@ const CLOUD_KEYS = {
 /** Where a key comes from, as the options say. */
 export interface KeyOptions {
   readonly key?: string | undefined;
-  readonly keyPkcs11?: string | undefined;
 }
 
 function refuseCloudKey(option: string, service: string): (value: string) => never {
   return () => {
     throw new IngotError(
       'key-unusable',
-      `--${option}: ingot does not speak to ${service}; use -k with a key file, or --key-pkcs11`,
+      `--${option}: ingot does not speak to ${service}; sign with a key file (-k)`,
       { option },
     );
   };

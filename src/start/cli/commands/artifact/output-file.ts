@@ -142,7 +142,7 @@ async function statusOf(path: string) {
  *
  * @throws IngotError `file-not-found` when the folder is missing, `target-unwritable`
  */
-async function openOutputFile(path: string): Promise<OutputFile> {
+async function openOutputFile(path: string, mode = 0o666): Promise<OutputFile> {
   try {
     const before = await statusOf(path);
     if (before !== undefined && !before.isFile()) {
@@ -154,7 +154,7 @@ async function openOutputFile(path: string): Promise<OutputFile> {
         : await realpath(path);
     const tail = randomBytes(6).toString('hex');
     const partial = join(dirname(final), `.${basename(final)}.${tail}.partial`);
-    const handle = await open(partial, 'wx');
+    const handle = await open(partial, 'wx', mode);
     const output = new PartialFile(final, partial, handle);
     if (before !== undefined) {
       await handle.chmod(before.mode & 0o7777);
@@ -167,6 +167,19 @@ async function openOutputFile(path: string): Promise<OutputFile> {
   } catch (thrown) {
     throw targetFailure(thrown, path);
   }
+}
+
+/**
+ * Opens a file that must not be there yet.
+ *
+ * @param mode permission bits, less the umask
+ * @throws IngotError `target-unwritable` (also when it is there), `file-not-found`
+ */
+export async function openNewFile(path: string, mode: number): Promise<OutputFile> {
+  if ((await statusOf(path)) !== undefined) {
+    throw new IngotError('target-unwritable', `${path} is there already`, { path });
+  }
+  return await openOutputFile(path, mode);
 }
 
 /** Opens what `-o` names: `-` is stdout. */

@@ -25,16 +25,20 @@ function unreadable(path: string, cause: unknown): IngotError {
 }
 
 /**
- * Reads a file from its first byte; the buffers are the caller's.
+ * Reads a file from a byte of it, the first if none is given, to its end; the buffers are the
+ * caller's.
  *
  * @throws IngotError `file-not-found`, `source-unreadable`
  */
-export async function* readFilePieces(path: string): AsyncGenerator<Buffer, void, undefined> {
+export async function* readFilePieces(
+  path: string,
+  fromByte = 0,
+): AsyncGenerator<Buffer, void, undefined> {
   const handle = await open(path, 'r').catch((cause: unknown) => {
     throw unreadable(path, cause);
   });
   try {
-    for (let position = 0; ; ) {
+    for (let position = fromByte; ; ) {
       const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
       const { bytesRead } = await handle
         .read(buffer, 0, READ_BYTES, position)

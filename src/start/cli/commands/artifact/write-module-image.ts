@@ -4,6 +4,7 @@ import {
   checkNewPayloadName,
   defaultClearsProvides,
   ROOTFS_IMAGE,
+  withSoftwareVersion,
 } from '../../../../bytes/index.ts';
 import type { ArtifactPayload } from '../../../../publish/index.ts';
 import type { CliContext } from '../../context.ts';
@@ -20,7 +21,7 @@ import {
   withPayloadOptions,
   withWriteOptions,
 } from './write-options.ts';
-import { trackOrder, withSoftwareVersion } from './write-rootfs-image.ts';
+import { trackOrder } from './write-rootfs-image.ts';
 
 const EXAMPLES = `
 Examples:
@@ -105,7 +106,9 @@ export function registerWriteModuleImage(write: Command, context: CliContext): v
     };
     const typeInfo = {
       type,
-      provides: withSoftwareVersion(options.provides, software, order.lastIsSoftware),
+      provides: withSoftwareVersion(options.provides ?? new Map(), software, {
+        overrides: order.lastIsSoftware,
+      }),
       depends: options.depends ?? new Map(),
       clearsProvides: options.defaultClearsProvides
         ? defaultClearsProvides(options.clearsProvides ?? [], software)

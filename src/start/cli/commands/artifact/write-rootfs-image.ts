@@ -1,11 +1,6 @@
 import type { Command } from '@commander-js/extra-typings';
 import type { Digest } from '../../../../base/index.ts';
-import {
-  defaultClearsProvides,
-  ROOTFS_IMAGE,
-  type SoftwareVersion,
-  softwareVersionProvide,
-} from '../../../../bytes/index.ts';
+import { ROOTFS_IMAGE, type RootfsDescription, rootfsHeader } from '../../../../bytes/index.ts';
 import type { CliContext } from '../../context.ts';
 import { chosenCompression, compressionOption, dataCoding } from './compression-option.ts';
 import { openSigner, withKeyOptions } from './key-options.ts';
@@ -43,16 +38,14 @@ export function trackOrder(command: Command): { readonly lastIsSoftware: boolean
   return seen;
 }
 
-/** Adds the software version to provides that were given. */
-export function withSoftwareVersion(
-  given: ReadonlyMap<string, string> = new Map(),
-  software: SoftwareVersion,
-  overrides: boolean,
-): ReadonlyMap<string, string> {
-  const provide = softwareVersionProvide(software);
-  if (provide === undefined) return given;
-  const [key, value] = provide;
-  return given.has(key) && !overrides ? given : new Map([...given, [key, value]]);
+function checksumKey(options: {
+  readonly checksumProvide: boolean;
+  readonly legacyRootfsImageChecksum?: boolean | undefined;
+}): string | undefined {
+  if (!options.checksumProvide) return undefined;
+  return options.legacyRootfsImageChecksum === true
+    ? 'rootfs_image_checksum'
+    : 'rootfs-image.checksum';
 }
 
 /** `ingot artifact write rootfs-image`. */
@@ -73,27 +66,23 @@ export function registerWriteRootfsImage(write: Command, context: CliContext): v
   const order = trackOrder(keyed as unknown as Command);
   keyed.addHelpText('after', EXAMPLES).action(async (options, command) => {
     const info = headerInfoOf(options, ROOTFS_IMAGE, (words) => command.error(`error: ${words}`));
-    const software = {
-      artifactName: options.artifactName,
-      filesystem: options.softwareFilesystem,
-      name: options.softwareName,
-      version: options.softwareVersion,
-      payloadType: ROOTFS_IMAGE,
-      usesDefaults: options.defaultSoftwareVersion,
+    const description: RootfsDescription = {
+      version: options.version,
+      info,
+      software: {
+        filesystem: options.softwareFilesystem,
+        name: options.softwareName,
+        version: options.softwareVersion,
+        usesDefaults: options.defaultSoftwareVersion,
+      },
+      softwareOverrides: order.lastIsSoftware,
+      provides: options.provides ?? new Map(),
+      depends: options.depends ?? new Map(),
+      clearsProvides: options.clearsProvides ?? [],
+      addsDefaultClears: options.defaultClearsProvides,
+      checksumKey: checksumKey(options),
+      scripts: await readScripts(options.script),
     };
-    const provides = withSoftwareVersion(options.provides, software, order.lastIsSoftware);
-    const clearsProvides = options.defaultClearsProvides
-      ? defaultClearsProvides(options.clearsProvides ?? [], software)
-      : (options.clearsProvides ?? []);
-    const checksumKey =
-      options.legacyRootfsImageChecksum === true
-        ? 'rootfs_image_checksum'
-        : 'rootfs-image.checksum';
-    const withChecksum = (digest: Digest | undefined): ReadonlyMap<string, string> =>
-      options.checksumProvide && digest !== undefined
-        ? new Map([...provides, [checksumKey, digest]])
-        : provides;
-    const scripts = await readScripts(options.script);
     const coding = await dataCoding(chosenCompression(command));
     const signer = await openSigner(options);
     const payload = await openRootfsPayload(options.file, { context, sshArgs: options.sshArgs });
@@ -103,21 +92,7 @@ export function registerWriteRootfsImage(write: Command, context: CliContext): v
         ...coding,
         signer,
         payloads: [payload],
-        header: ([digest]) => ({
-          version: options.version,
-          info,
-          payload: {
-            typeInfo: {
-              type: ROOTFS_IMAGE,
-              provides: withChecksum(digest),
-              depends: options.depends ?? new Map(),
-              clearsProvides,
-            },
-            metaData: undefined,
-          },
-          augment: undefined,
-          scripts,
-        }),
+        header: ([digest]) => rootfsHeader(description, digest as Digest),
       },
       options,
     );

@@ -1,0 +1,194 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { describe, test } from 'node:test';
+import { constants, deflateRawSync } from 'node:zlib';
+import { inPieces, smallHeader } from '../../test/support/small-artifact.ts';
+import { isFailure } from '../base/index.ts';
+import { GZIP_HEADER, gzipTrailer, MAX_CHUNK_BYTES, readArtifact } from '../bytes/index.ts';
+import type { StreamCompressor } from '../capture/index.ts';
+import type { ArtifactPayload } from './artifact-data.ts';
+import { type ArtifactTarget, type WriteArtifactRequest, writeArtifact } from './artifact-write.ts';
+
+const gzip: StreamCompressor = {
+  name: 'gzip (test)',
+  pieceBytes: MAX_CHUNK_BYTES,
+  piecesInFlight: 3,
+  header: GZIP_HEADER,
+  encode: (plain) =>
+    Promise.resolve(deflateRawSync(plain, { level: 1, finishFlush: constants.Z_SYNC_FLUSH })),
+  trailer: ({ crc32, lengthBytes }) => gzipTrailer(crc32, lengthBytes),
+};
+
+class MemoryTarget implements ArtifactTarget {
+  bytes: Buffer = Buffer.alloc(0);
+  readonly patch: ArtifactTarget['patch'];
+
+  constructor({ canPatch }: { readonly canPatch: boolean }) {
+    this.patch = canPatch
+      ? (bytes) => {
+          this.bytes.set(bytes, 0);
+          return Promise.resolve();
+        }
+      : undefined;
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    this.bytes = Buffer.concat([this.bytes, bytes]);
+    return Promise.resolve();
+  }
+}
+
+/** A payload in memory that counts how often it is opened. */
+function payloadOf(body: Buffer, changes: Partial<ArtifactPayload> = {}) {
+  const opened = { times: 0 };
+  const payload: ArtifactPayload = {
+    name: 'rootfs.ext4',
+    mode: 0o644,
+    isAugmented: false,
+    sizeBytes: body.length,
+    open: async function* () {
+      opened.times += 1;
+      for await (const piece of inPieces(body, 100_000)) yield Buffer.from(piece);
+    },
+    ...changes,
+  };
+  return { payload, opened };
+}
+
+function requestOf(
+  payload: ArtifactPayload,
+  changes: Partial<WriteArtifactRequest> = {},
+): WriteArtifactRequest {
+  return {
+    compression: 'gzip',
+    compressor: gzip,
+    payloads: [payload],
+    header: ([digest]) => {
+      const header = smallHeader();
+      const provides = new Map([['rootfs-image.checksum', digest ?? '']]);
+      const typeInfo = { ...header.payload.typeInfo, provides };
+      return { ...header, payload: { ...header.payload, typeInfo } };
+    },
+    ...changes,
+  };
+}
+
+const body = Buffer.concat([
+  createHash('sha512').update('x').digest(),
+  Buffer.alloc(3 * MAX_CHUNK_BYTES),
+  Buffer.from('the end'.repeat(60_000)),
+]);
+
+describe('writing an artifact', () => {
+  test('gives the same bytes whether the target can be patched or not', async () => {
+    for (const compression of ['gzip', 'none'] as const) {
+      const bytes: Buffer[] = [];
+      for (const canPatch of [true, false]) {
+        for (const sizeBytes of [body.length, undefined]) {
+          const target = new MemoryTarget({ canPatch });
+          const { payload } = payloadOf(body, { sizeBytes });
+          const written = await writeArtifact(requestOf(payload, { compression }), target);
+          assert.equal(written.sizeBytes, target.bytes.length);
+          bytes.push(target.bytes);
+        }
+      }
+      const [first, ...others] = bytes;
+      assert.ok(first !== undefined);
+      for (const other of others) assert.ok(other.equals(first), compression);
+      const artifact = await readArtifact(inPieces(first));
+      assert.equal(artifact.files[0]?.sizeBytes, body.length);
+      assert.equal(
+        artifact.payload.typeInfo.provides.get('rootfs-image.checksum'),
+        createHash('sha256').update(body).digest('hex'),
+      );
+    }
+  });
+
+  test('reads a payload once where its size is known and the target can be patched', async () => {
+    const { payload, opened } = payloadOf(body);
+    await writeArtifact(requestOf(payload), new MemoryTarget({ canPatch: true }));
+    assert.equal(opened.times, 1);
+  });
+
+  test('fails when a payload gives more or fewer bytes than it promised', async () => {
+    for (const sizeBytes of [body.length - 1, body.length + 1]) {
+      const { payload } = payloadOf(body, { sizeBytes });
+      await assert.rejects(
+        writeArtifact(requestOf(payload), new MemoryTarget({ canPatch: true })),
+        (thrown) => isFailure(thrown, 'source-size-mismatch'),
+      );
+    }
+  });
+
+  test('fails when a payload changes between two readings', async () => {
+    let times = 0;
+    const { payload } = payloadOf(body, {
+      open: async function* () {
+        times += 1;
+        const copy = Buffer.from(body);
+        copy[5] = times;
+        yield copy;
+      },
+    });
+    await assert.rejects(
+      writeArtifact(
+        requestOf(payload, { compression: 'none', compressor: undefined }),
+        new MemoryTarget({ canPatch: false }),
+      ),
+      (thrown) => isFailure(thrown, 'content-changed'),
+    );
+  });
+
+  test('fails when coding fails, and leaves no piece under way', async () => {
+    let underWay = 0;
+    const failing: StreamCompressor = {
+      ...gzip,
+      encode: async (plain) => {
+        underWay += 1;
+        try {
+          await Promise.resolve();
+          if (plain.length < MAX_CHUNK_BYTES) throw new Error('the engine broke');
+          return await gzip.encode(plain);
+        } finally {
+          underWay -= 1;
+        }
+      },
+    };
+    const { payload } = payloadOf(body);
+    await assert.rejects(
+      writeArtifact(
+        requestOf(payload, { compressor: failing }),
+        new MemoryTarget({ canPatch: true }),
+      ),
+      /the engine broke/,
+    );
+    assert.equal(underWay, 0);
+  });
+
+  test('stops when it is cancelled', async () => {
+    const cancel = new AbortController();
+    const { payload } = payloadOf(body, {
+      open: async function* () {
+        yield body;
+        cancel.abort(new Error('enough'));
+        yield await Promise.resolve(body);
+      },
+    });
+    await assert.rejects(
+      writeArtifact(
+        requestOf(payload, { signal: cancel.signal }),
+        new MemoryTarget({ canPatch: true }),
+      ),
+      /enough/,
+    );
+  });
+
+  test('never makes an inner archive of a multiple of 64 KiB', async () => {
+    // 512 of header and 1024 of end leave this much for a length that clients in C++ misread.
+    const { payload } = payloadOf(Buffer.alloc(65_536 - 1536, 1));
+    const target = new MemoryTarget({ canPatch: true });
+    await writeArtifact(requestOf(payload, { compression: 'none', compressor: undefined }), target);
+    const { entries } = await readArtifact(inPieces(target.bytes));
+    assert.equal(entries.at(-1)?.sizeBytes, 65_536 + 512);
+  });
+});
