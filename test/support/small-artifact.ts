@@ -59,11 +59,14 @@ export function smallArtifact({
   files = [{ name: 'rootfs.ext4', body: Buffer.from('root filesystem') }],
   compression = 'none',
   key,
+  change = (_part, plain) => plain,
 }: {
   readonly header?: ArtifactHeader;
   readonly files?: readonly SmallFile[];
   readonly compression?: SmallCompression;
   readonly key?: ArtifactKey;
+  /** Changes an inner archive before it is compressed and its digest computed. */
+  readonly change?: (part: 'header' | 'data', plain: Buffer) => Buffer;
 } = {}): Buffer {
   const compress = COMPRESS[compression];
   const names = files.map((file) => file.name);
@@ -78,11 +81,11 @@ export function smallArtifact({
   );
   const plain: Uint8Array[] = [];
   for (const [i, file] of files.entries()) plain.push(layout.before[i] ?? Buffer.of(), file.body);
-  const data = compress(Buffer.concat([...plain, layout.end]));
+  const data = compress(change('data', Buffer.concat([...plain, layout.end])));
   const parts = {
     header,
     compression,
-    headerBytes: compress(encodeHeaderTar(header, names)),
+    headerBytes: compress(change('header', encodeHeaderTar(header, names))),
     augmentHeaderBytes: augmentTar === undefined ? undefined : compress(augmentTar),
     files: listed,
   };
