@@ -1,4 +1,5 @@
 export type { ArtifactPayload, DataCoding } from './artifact-data.ts';
+export { type ArtifactRewrite, rewriteHeader } from './artifact-rewrite.ts';
 export {
   type ArtifactSigner,
   type ArtifactTarget,
@@ -8,6 +9,19 @@ export {
 } from './artifact-write.ts';
 export { CodedImage } from './coded-image.ts';
 export { type ImageArtifact, publishImageArtifact } from './image-artifact.ts';
+export {
+  type EditorEntry,
+  type FileAttributes,
+  type FilesystemEditor,
+  type FilesystemPlace,
+  imagePath,
+} from './image-edit/filesystem-editor.ts';
+export {
+  expectRootPath,
+  type ImagePlace,
+  parseImagePlace,
+  partitionFor,
+} from './image-edit/image-place.ts';
 export type { PublishedFile } from './published-file.ts';
 export { publishRaw } from './raw.ts';
 export { publishRawGz } from './raw-gz.ts';

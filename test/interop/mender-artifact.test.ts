@@ -5,7 +5,7 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { runIngot } from '../support/run-ingot.ts';
+import { runCli } from '../fakes/cli-run.ts';
 import { withoutTempFileTraces } from '../support/tar-normal.ts';
 
 const hasPeer = spawnSync('mender-artifact', ['--version']).status === 0;
@@ -18,8 +18,8 @@ function peer(...args: string[]): string {
   return execFileSync('mender-artifact', args, { encoding: 'utf8', stdio: 'pipe' });
 }
 
-function ingot(...args: string[]): string {
-  const run = runIngot(['artifact', ...args]);
+async function ingot(...args: string[]): Promise<string> {
+  const run = await runCli(['artifact', ...args], {});
   assert.equal(run.status, 0, `${args.join(' ')}: ${run.stderr}`);
   return run.stdout;
 }
@@ -65,30 +65,38 @@ describe('artifacts of ingot, taken by mender-artifact 3.9', { skip: skipReason(
   });
 
   for (const compression of ['none', 'gzip', 'lzma']) {
-    test(`a rootfs image with compression ${compression} is valid for both`, () => {
+    test(`a rootfs image with compression ${compression} is valid for both`, async () => {
       const file = at(`rootfs-${compression}.mender`);
-      ingot(
+      await ingot(
         ...['write', 'rootfs-image', '-f', at('root.ext4'), '-n', 'r1', '-c', 'a', '-c', 'b'],
         ...['--compression', compression, '-o', file, '--no-progress'],
         ...['-s', at('ArtifactInstall_Enter_10_stop')],
       );
       assert.match(peer('validate', file), /validated successfully/);
-      assert.match(ingot('validate', file), /validated successfully/);
+      assert.match(await ingot('validate', file), /validated successfully/);
       assert.match(peer('read', file), /ArtifactInstall_Enter_10_stop/);
     });
   }
 
-  test('module images, augmented ones, bootstrap artifacts and version 2 are valid', () => {
+  test('module images, augmented ones, bootstrap artifacts and version 2 are valid', async () => {
     const module = ['-T', 'script', '-f', at('one.sh'), '-f', at('two.txt'), '-m', at('meta.json')];
     const named = ['-n', 'm1', '-t', 'qemu', '-p', 'k:v', '-d', 'x:y'];
     const augment = [
       ...['--augment-type', 'script', '--augment-file', at('meta.json')],
       ...['--augment-meta-data', at('meta.json'), '--augment-provides', 'ap:v'],
     ];
-    ingot('write', 'module-image', ...module, ...named, '-o', at('module.mender'));
+    await ingot('write', 'module-image', ...module, ...named, '-o', at('module.mender'));
     // A second payload name: the same file may not be there twice.
-    ingot('write', 'module-image', ...module, ...named, ...augment, '-o', at('augmented.mender'));
-    ingot('write', 'bootstrap-artifact', ...named, '-o', at('boot.mender'));
+    await ingot(
+      'write',
+      'module-image',
+      ...module,
+      ...named,
+      ...augment,
+      '-o',
+      at('augmented.mender'),
+    );
+    await ingot('write', 'bootstrap-artifact', ...named, '-o', at('boot.mender'));
     const v2 = [
       'write',
       'rootfs-image',
@@ -101,28 +109,31 @@ describe('artifacts of ingot, taken by mender-artifact 3.9', { skip: skipReason(
       '-v',
       '2',
     ];
-    ingot(...v2, '-o', at('v2.mender'));
+    await ingot(...v2, '-o', at('v2.mender'));
     for (const name of ['module', 'augmented', 'boot', 'v2']) {
       assert.match(peer('validate', at(`${name}.mender`)), /validated successfully/, name);
-      ingot('validate', at(`${name}.mender`));
+      await ingot('validate', at(`${name}.mender`));
     }
   });
 
-  test('signatures of both kinds are verified by both', () => {
+  test('signatures of both kinds are verified by both', async () => {
     for (const kind of ['rsa', 'ec']) {
       const file = at(`signed-${kind}.mender`);
       const source = ['-f', at('root.ext4'), '-n', 'r1', '-c', 'qemu'];
-      ingot('write', 'rootfs-image', ...source, '-k', at(`${kind}.pem`), '-o', file);
+      await ingot('write', 'rootfs-image', ...source, '-k', at(`${kind}.pem`), '-o', file);
       assert.match(peer('validate', '-k', at(`${kind}.pub`), file), /validated successfully/);
-      ingot('validate', '-k', at(`${kind}.pub`), file);
-      const unchecked = runIngot(['artifact', 'validate', file]);
+      await ingot('validate', '-k', at(`${kind}.pub`), file);
+      const unchecked = await runCli(['artifact', 'validate', file], {});
       assert.equal(unchecked.status, 65, unchecked.stderr);
     }
-    const wrong = runIngot(['artifact', 'validate', '-k', at('ec.pub'), at('signed-rsa.mender')]);
+    const wrong = await runCli(
+      ['artifact', 'validate', '-k', at('ec.pub'), at('signed-rsa.mender')],
+      {},
+    );
     assert.equal(wrong.status, 64, wrong.stderr);
   });
 
-  test('the bytes equal those of mender-artifact but for its temporary files', () => {
+  test('the bytes equal those of mender-artifact but for its temporary files', async () => {
     const same = ['-n', 'r1', '-t', 'qemu', '-p', 'a:<1>', '-N', 'r0', '-G', 'g', '-g', 'h'];
     const modules = [
       ...['module-image', '-T', 'script', '-f', at('one.sh'), '-f', at('two.txt')],
@@ -133,7 +144,7 @@ describe('artifacts of ingot, taken by mender-artifact 3.9', { skip: skipReason(
     for (const [name, args] of Object.entries({ modules, v2, boot })) {
       const none = ['--compression', 'none'];
       peer('write', ...args, ...none, '-o', at(`${name}-peer.mender`));
-      ingot('write', ...args, ...none, '-o', at(`${name}-ours.mender`));
+      await ingot('write', ...args, ...none, '-o', at(`${name}-ours.mender`));
       const [theirs, ours] = ['peer', 'ours'].map((who) =>
         withoutTempFileTraces(readFileSync(at(`${name}-${who}.mender`))),
       );
@@ -143,7 +154,7 @@ describe('artifacts of ingot, taken by mender-artifact 3.9', { skip: skipReason(
 });
 
 describe('artifacts of mender-artifact 3.9, taken by ingot', { skip: skipReason() }, () => {
-  test('all that it writes is valid, and read as it says', () => {
+  test('all that it writes is valid, and read as it says', async () => {
     const source = ['-f', at('root.ext4'), '-n', 'r1', '-t', 'qemu'];
     execFileSync('openssl', ['rsa', '-traditional', '-in', at('rsa.pem'), '-out', at('rsa1.pem')], {
       stdio: 'pipe',
@@ -160,11 +171,11 @@ describe('artifacts of mender-artifact 3.9, taken by ingot', { skip: skipReason(
     };
     for (const [name, args] of Object.entries(variants)) {
       peer('write', ...args, '-o', at(`their-${name}.mender`));
-      ingot('validate', at(`their-${name}.mender`));
+      await ingot('validate', at(`their-${name}.mender`));
     }
     peer('write', 'rootfs-image', ...source, '-k', at('rsa1.pem'), '-o', at('their-signed.mender'));
-    ingot('validate', '-k', at('rsa.pub'), at('their-signed.mender'));
-    const read = JSON.parse(ingot('read', '--json', at('their-gzip.mender')));
+    await ingot('validate', '-k', at('rsa.pub'), at('their-signed.mender'));
+    const read = JSON.parse(await ingot('read', '--json', at('their-gzip.mender')));
     assert.equal(read.provides['rootfs-image.version'], 'r1');
     assert.match(read.notices[0], /type-info has no type/);
   });

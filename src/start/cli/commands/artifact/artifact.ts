@@ -1,8 +1,13 @@
 import type { Command } from '@commander-js/extra-typings';
 import type { CliContext } from '../../context.ts';
+import { registerCat } from './cat.ts';
 import { compressionOption } from './compression-option.ts';
+import { registerCp } from './cp.ts';
 import { registerDump } from './dump.ts';
+import { registerInstall } from './install.ts';
+import { registerModify } from './modify.ts';
 import { registerRead } from './read.ts';
+import { registerRm } from './rm.ts';
 import { registerSign } from './sign.ts';
 import { registerValidate } from './validate.ts';
 import { registerWriteBootstrapArtifact } from './write-bootstrap-artifact.ts';
@@ -22,5 +27,10 @@ export function registerArtifact(program: Command, context: CliContext): void {
   registerRead(artifact, context);
   registerValidate(artifact, context);
   registerSign(artifact, context);
+  registerModify(artifact, context);
+  registerCp(artifact, context);
+  registerCat(artifact, context);
+  registerInstall(artifact, context);
+  registerRm(artifact, context);
   registerDump(artifact, context);
 }

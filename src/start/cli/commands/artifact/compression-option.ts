@@ -61,12 +61,17 @@ const ZSTD_LEVELS = { zstd_fastest: 1, zstd_fast: 3, zstd_better: 7, zstd_best: 
 /**
  * Finds `--compression` of a command, or of one above it, where mender-artifact takes it too.
  *
- * @returns `gzip` where nobody chose
+ * @returns undefined where nobody chose: a changed artifact then keeps its own
  */
-export function chosenCompression(command: { parent: unknown; opts(): unknown }): CompressionName {
+export function chosenOrOwnCompression(command: unknown): CompressionName | undefined {
   for (let at: unknown = command; at instanceof Command; at = at.parent) {
     const { compression } = at.opts() as { compression?: CompressionName };
     if (compression !== undefined) return compression;
   }
-  return 'gzip';
+  return undefined;
+}
+
+/** The same for new artifacts: `gzip` where nobody chose. */
+export function chosenCompression(command: unknown): CompressionName {
+  return chosenOrOwnCompression(command) ?? 'gzip';
 }

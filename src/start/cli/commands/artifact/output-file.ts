@@ -110,8 +110,11 @@ class PlainOutput implements OutputFile {
  *
  * @throws IngotError `target-is-terminal`
  */
-function openStdout({ stdout }: Pick<CliContext, 'stdout'>): OutputFile {
-  if ('isTTY' in stdout && stdout.isTTY === true) {
+function openStdout(
+  { stdout }: Pick<CliContext, 'stdout'>,
+  { allowsTerminal = false }: { readonly allowsTerminal?: boolean },
+): OutputFile {
+  if (!allowsTerminal && 'isTTY' in stdout && stdout.isTTY === true) {
     throw new IngotError('target-is-terminal', 'stdout is a terminal; use -o FILE or a pipe');
   }
   return {
@@ -183,8 +186,21 @@ export async function openNewFile(path: string, mode: number): Promise<OutputFil
 }
 
 /** Opens what `-o` names: `-` is stdout. */
-export function openOutput(path: string, context: CliContext): Promise<OutputFile> {
-  return path === '-' ? Promise.resolve(openStdout(context)) : openOutputFile(path);
+export function openOutput(
+  path: string,
+  context: CliContext,
+  options: { readonly allowsTerminal?: boolean } = {},
+): Promise<OutputFile> {
+  return path === '-' ? Promise.resolve(openStdout(context, options)) : openOutputFile(path);
+}
+
+/** Opens a file that gets these permission bits, less the umask; `-` is stdout. */
+export function openOutputWithMode(
+  path: string,
+  mode: number,
+  context: CliContext,
+): Promise<OutputFile> {
+  return path === '-' ? openOutput(path, context) : openOutputFile(path, mode);
 }
 
 /**

@@ -2,35 +2,16 @@ import { type Command, Option } from '@commander-js/extra-typings';
 import { IngotError } from '../../../../base/index.ts';
 import { planSignature } from '../../../../bytes/index.ts';
 import type { CliContext } from '../../context.ts';
+import { copyRange } from './copy-files.ts';
 import { openSigner, withKeyOptions } from './key-options.ts';
 import { readArtifactFile } from './open-artifact.ts';
-import { type OutputFile, openOutput } from './output-file.ts';
-import { readFilePieces } from './payload-file.ts';
+import { openOutput } from './output-file.ts';
 
 const EXAMPLES = `
 Examples:
   ingot artifact sign -k private.pem release-1.mender
   ingot artifact sign -k private.pem -o signed.mender release-1.mender
 `;
-
-/** Copies a part of a file; both ends are bytes of the file. */
-async function copyRange(
-  path: string,
-  { from, to }: { readonly from: number; readonly to: number },
-  { output, signal }: { readonly output: OutputFile; readonly signal: AbortSignal },
-): Promise<void> {
-  let at = from;
-  for await (const piece of readFilePieces(path, from)) {
-    signal.throwIfAborted();
-    const part = piece.subarray(0, Math.max(0, to - at));
-    if (part.length > 0) await output.write(part);
-    at += part.length;
-    if (at >= to) return;
-  }
-  if (at < to) {
-    throw new IngotError('content-changed', `${path} became shorter while it was copied`, { path });
-  }
-}
 
 /** `ingot artifact sign`. */
 export function registerSign(artifact: Command, context: CliContext): void {
