@@ -1,5 +1,4 @@
 import { Buffer } from 'node:buffer';
-import { availableParallelism } from 'node:os';
 import koffi from 'koffi';
 import { MAX_CODED_BYTES, storedSegment, storedSegmentBytes } from '../../bytes/index.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
@@ -10,6 +9,7 @@ import {
   segmentMalformed,
   segmentProbe,
 } from '../chunks/strict-decode.ts';
+import { ENGINE_CALLS, LendingPool } from './lending-pool.ts';
 
 /** The ABI that the offsets below belong to. */
 const LIBRARY = 'libisal.so.2';
@@ -172,42 +172,6 @@ class Inflater {
   }
 }
 
-/** Lends out at most so many things at once; who comes later waits in line. */
-class LendingPool<T> {
-  readonly #idle: T[] = [];
-  readonly #waiting: ((thing: T) => void)[] = [];
-  readonly #make: () => T;
-  #left: number;
-
-  constructor(make: () => T, limit: number) {
-    this.#make = make;
-    this.#left = limit;
-  }
-
-  async use<R>(work: (thing: T) => Promise<R>): Promise<R> {
-    const thing = await this.#take();
-    try {
-      return await work(thing);
-    } finally {
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#idle.push(thing);
-      else next(thing);
-    }
-  }
-
-  #take(): T | Promise<T> {
-    const idle = this.#idle.pop();
-    if (idle !== undefined) return idle;
-    if (this.#left > 0) {
-      this.#left -= 1;
-      return this.#make();
-    }
-    return new Promise((resolve) => {
-      this.#waiting.push(resolve);
-    });
-  }
-}
-
 /**
  * Opens Intel's ISA-L through FFI; its calls run on koffi's threads.
  *
@@ -216,10 +180,8 @@ class LendingPool<T> {
  */
 export function openIsalSegmentCodec(): SegmentCodec {
   const engine = loadEngine();
-  // One more than there are cores, so that a core has work while a result is taken.
-  const limit = availableParallelism() + 1;
-  const deflaters = new LendingPool(() => new Deflater(engine), limit);
-  const inflaters = new LendingPool(() => new Inflater(engine), limit);
+  const deflaters = new LendingPool(() => new Deflater(engine), ENGINE_CALLS);
+  const inflaters = new LendingPool(() => new Inflater(engine), ENGINE_CALLS);
   return {
     name: `isal-${LEVEL}`,
 
