@@ -16,6 +16,8 @@ interface FatGeometry {
   readonly clusterBytes: number;
   readonly clusters: number;
   readonly isMarkedDirty: boolean;
+  /** The first byte of every table is the media byte of the boot sector. */
+  readonly media: number;
 }
 
 /**
@@ -70,6 +72,7 @@ function parseGeometry(boot: Buffer, sizeBytes: number): FatGeometry {
     dataOffsetBytes,
     clusterBytes,
     clusters,
+    media: boot.readUInt8(21),
     isMarkedDirty: (flags & 1) !== 0,
   };
 }
@@ -87,6 +90,9 @@ async function addClusters(
     const copies: Buffer[] = [];
     for (let copy = 0; copy < fat.fats; copy++) {
       copies.push(await disk.read(at + copy * fat.fatBytes, length, 'a file allocation table'));
+    }
+    if (first === 0 && !copies.every((copy) => (copy[0] ?? 0) === fat.media)) {
+      throw malformed('a file allocation table does not start with the media byte');
     }
     for (let i = first === 0 ? 2 : 0; i < entries; i++) {
       if (copies.every((copy) => entryAt(copy, i, fat.entryBits) === 0)) continue;

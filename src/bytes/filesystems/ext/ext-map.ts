@@ -1,12 +1,18 @@
 import { isFailure } from '../../../base/index.ts';
 import { type DiskState, type FilesystemMap, wholeMap } from '../filesystem-map.ts';
-import type { MetadataReader } from '../metadata-reader.ts';
+import { type MetadataReader, malformed } from '../metadata-reader.ts';
 import { RunList } from '../run-list.ts';
 import { type ExtAllocation, readExtAllocation } from './allocation.ts';
 import { BlockMapper, isInodeIntact } from './block-mapper.ts';
-import { type ExtGroups, inodeTableBlocks, readExtGroups } from './groups.ts';
+import { type ExtGroups, firstCopyOffset, inodeTableBlocks, readExtGroups } from './groups.ts';
 import { type ExtFiles, readExtFiles, readExtInode } from './inodes.ts';
-import { type ExtSuperblock, extName, parseExtSuperblock, SUPERBLOCK } from './superblock.ts';
+import {
+  type ExtSuperblock,
+  extName,
+  hasSameGeometry,
+  parseExtSuperblock,
+  SUPERBLOCK,
+} from './superblock.ts';
 
 const JBD2_MAGIC = 0xc03b3998;
 
@@ -34,6 +40,7 @@ export async function readExtMap(
   let sb: ExtSuperblock;
   try {
     sb = parseExtSuperblock(bytes, disk.sizeBytes);
+    await checkCopy(disk, sb, bytes);
   } catch (thrown) {
     if (!isFailure(thrown, 'filesystem-malformed')) throw thrown;
     return wholeMap(name, disk.sizeBytes, [`${name}: ${thrown.message}: everything is copied`]);
@@ -58,6 +65,15 @@ export async function readExtMap(
     fileExtents: files.fileExtents,
     notices: noticesOf(name, allocation, files),
   };
+}
+
+/** A superblock without a checksum must have a copy that says the same. */
+async function checkCopy(disk: MetadataReader, sb: ExtSuperblock, bytes: Buffer): Promise<void> {
+  if (sb.checksums === 'crc32c') return;
+  const offset = firstCopyOffset(sb);
+  if (offset === undefined) return;
+  const copy = await disk.read(offset, SUPERBLOCK.lengthBytes, 'a copy of the superblock');
+  if (!hasSameGeometry(bytes, copy)) throw malformed('its superblock is not that of its copy');
 }
 
 /** Why the bitmaps may not be true, or undefined. */

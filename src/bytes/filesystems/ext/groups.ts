@@ -3,6 +3,9 @@ import { crc16, crc32c } from '../checksums.ts';
 import { type MetadataReader, malformed } from '../metadata-reader.ts';
 import type { ExtSuperblock } from './superblock.ts';
 
+/** With sparse_super2 the only copy may lie far away; then it is not looked for. */
+const MAX_GROUPS_SEARCHED = 4096;
+
 const FLAGS = { inodesUninitialised: 1, blocksUninitialised: 2 } as const;
 
 /** One block group as its descriptor gives it; pointers are block numbers inside the filesystem. */
@@ -56,6 +59,14 @@ function hasSuperblockCopy(sb: ExtSuperblock, group: number): boolean {
 }
 
 const descriptorsPerBlock = (sb: ExtSuperblock): number => sb.blockBytes / sb.descriptorBytes;
+
+/** @returns where the first copy of the superblock lies; undefined when there is none */
+export function firstCopyOffset(sb: ExtSuperblock): number | undefined {
+  for (let group = 1; group < Math.min(sb.groups, MAX_GROUPS_SEARCHED); group++) {
+    if (hasSuperblockCopy(sb, group)) return groupRange(sb, group)[0] * sb.blockBytes;
+  }
+  return undefined;
+}
 
 /** The block of the superblock itself: the GDT follows it even where block 0 is the first. */
 const superblockBlock = (sb: ExtSuperblock): number => (sb.blockBytes === 1024 ? 1 : 0);

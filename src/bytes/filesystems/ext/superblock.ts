@@ -42,6 +42,7 @@ export interface ExtSuperblock {
   readonly clusterBlocks: number;
   readonly blocksPerGroup: number;
   readonly groups: number;
+  readonly inodes: number;
   readonly inodesPerGroup: number;
   readonly inodeBytes: number;
   /** First inode number that is not reserved. */
@@ -174,6 +175,7 @@ function parseBlocks(bytes: Buffer, flags: { incompat: number; roCompat: number 
 function parseInodes(bytes: Buffer) {
   const isOld = bytes.readUInt32LE(0x4c) === 0;
   return {
+    inodes: bytes.readUInt32LE(0x0),
     inodesPerGroup: bytes.readUInt32LE(0x28),
     inodeBytes: isOld ? 128 : bytes.readUInt16LE(0x58),
     firstInode: isOld ? 11 : bytes.readUInt32LE(0x54),
@@ -211,6 +213,10 @@ function checkGeometry(sb: ExtSuperblock, sizeBytes: number): void {
       `a group has ${sb.inodesPerGroup} inodes`,
     ],
     [
+      sb.inodes === sb.inodesPerGroup * sb.groups,
+      `${sb.groups} groups of ${sb.inodesPerGroup} inodes are not ${sb.inodes}`,
+    ],
+    [
       isPowerOfTwo(sb.descriptorBytes) &&
         sb.descriptorBytes >= (sb.has64Bit ? 64 : 32) &&
         sb.descriptorBytes <= sb.blockBytes,
@@ -218,4 +224,18 @@ function checkGeometry(sb: ExtSuperblock, sizeBytes: number): void {
     ],
   ];
   for (const [holds, message] of rules) if (!holds) throw malformed(message);
+}
+
+/** First data block, block size, cluster size, blocks, clusters and inodes of a group. */
+const GEOMETRY_FIELDS = { start: 0x14, end: 0x2c } as const;
+
+/**
+ * Tells whether a copy of the superblock has the same geometry.
+ *
+ * Without a checksum it is the one thing that shows a changed superblock: a group size that is
+ * wrong by a little leaves all counts right.
+ */
+export function hasSameGeometry(bytes: Buffer, copy: Buffer): boolean {
+  const { start, end } = GEOMETRY_FIELDS;
+  return isExt(copy) && bytes.subarray(start, end).equals(copy.subarray(start, end));
 }
