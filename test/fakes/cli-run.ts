@@ -8,6 +8,8 @@ import { EXIT_USAGE, endingOf } from '../../src/start/cli/support/failure-exit.t
 interface CliEnd {
   readonly status: number;
   readonly stdout: string;
+  /** The same as bytes. */
+  readonly stdoutBytes: Buffer;
   readonly stderr: string;
 }
 
@@ -15,14 +17,14 @@ interface CliEnd {
 export async function runCli(
   argv: readonly string[],
   env: Readonly<Record<string, string>>,
-  stdin = '',
+  stdin: string | Uint8Array = '',
 ): Promise<CliEnd> {
   const stdout = collect();
   const stderr = collect();
   const context: CliContext = {
     stdout: stdout.stream,
     stderr: stderr.stream,
-    stdin: Readable.from([Buffer.from(stdin)]),
+    stdin: Readable.from([Buffer.from(stdin as string)]),
     env,
     signal: new AbortController().signal,
     progress: () => ({ onProgress: () => undefined, [Symbol.dispose]: () => undefined }),
@@ -40,12 +42,17 @@ export async function runCli(
       context.stderr.write(`ingot: ${ending.text}\n`);
     }
   }
-  return { status, stdout: stdout.text(), stderr: stderr.text() };
+  return {
+    status,
+    stdout: stdout.bytes().toString('utf8'),
+    stdoutBytes: stdout.bytes(),
+    stderr: stderr.bytes().toString('utf8'),
+  };
 }
 
-function collect(): { stream: PassThrough; text: () => string } {
+function collect(): { stream: PassThrough; bytes: () => Buffer } {
   const stream = new PassThrough();
   const parts: Buffer[] = [];
   stream.on('data', (bytes: Buffer) => parts.push(bytes));
-  return { stream, text: () => Buffer.concat(parts).toString('utf8') };
+  return { stream, bytes: () => Buffer.concat(parts) };
 }

@@ -21,6 +21,8 @@ interface TestDaemon extends AsyncDisposable {
   /** Clients of the account that owns everything, and of another one. */
   readonly own: DaemonClient;
   readonly foreign: DaemonClient;
+  /** What a command of the first account needs in its environment. */
+  readonly env: Readonly<Record<string, string>>;
 }
 
 /** Starts one. */
@@ -55,5 +57,6 @@ export async function startTestDaemon(): Promise<TestDaemon> {
   );
   if (own === undefined || foreign === undefined) throw new Error('two callers are needed');
   const owned = undo.move();
-  return { test, url, own, foreign, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  const env = { INGOT_URL: url, INGOT_CLIENT: 'cli-aaaaa', INGOT_SECRET: SECRET };
+  return { test, url, own, foreign, env, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }

@@ -79,7 +79,8 @@ export async function* remoteBytes(
       if (thrown instanceof IngotError && !isFailure(thrown, 'daemon-unreachable')) throw thrown;
       if (breaks > MAX_BREAKS) throw brokeOff(file, at, thrown);
     }
-    if (at < file.sizeBytes) await systemClock.sleep(PAUSE_MS, client.signal);
+    // A connection that brought bytes before it broke is worth another at once.
+    if (at < file.sizeBytes && breaks > 1) await systemClock.sleep(PAUSE_MS, client.signal);
   }
 }
 

@@ -3,6 +3,7 @@ import type { CliContext } from '../context.ts';
 import { registerImageChanges } from './images-change.ts';
 import { registerImagesDestroy } from './images-destroy.ts';
 import { registerImagesDownload } from './images-download.ts';
+import { registerImagesImport } from './images-import.ts';
 import { registerImagesList } from './images-list.ts';
 import { registerImagesPrune } from './images-prune.ts';
 import { registerImagesShow } from './images-show.ts';
@@ -14,6 +15,7 @@ export function registerImages(program: Command, context: CliContext): void {
     .command('images')
     .description('the image library of a daemon: list, show, import, download and more');
   registerImagesList(images, context);
+  registerImagesImport(images, context);
   registerImagesDownload(images, context);
   registerImagesShow(images, context);
   registerImageChanges(images, context);
