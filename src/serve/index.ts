@@ -1,6 +1,6 @@
 export type { Caller, ImageForm, NativeBackend, NativeClients } from './native/backend.ts';
 export { failureSchema, type WireFailure } from './native/failure-answer.ts';
-export { imageChangeSchema, imagePageSchema } from './native/image-routes.ts';
+export { digestSchema, imageChangeSchema, imagePageSchema } from './native/image-routes.ts';
 export { imageFromWire, imageSchema, type WireImage } from './native/image-wire.ts';
 export { BYTES_MEDIA_TYPE, decodeBitmap, MAX_HAVE } from './native/ingest-routes.ts';
 export { descriptionToWire } from './native/ingest-wire.ts';

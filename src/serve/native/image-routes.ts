@@ -113,6 +113,22 @@ export function imageRoutes(server: NativeServer, context: RouteContext): void {
       return imageToWire({ ...image, status: 'deleted' });
     },
   );
+  server.post(
+    '/images/:id/digest',
+    {
+      schema: {
+        summary: 'Gives the SHA-256 of the plain disk; reads it back when nobody did before',
+        tags: ['images'],
+        params: imageParams,
+        response: { 200: digestSchema, ...FAILURE_ANSWERS },
+      },
+    },
+    async (request) => {
+      const gone = new AbortController();
+      request.raw.socket.once('close', () => gone.abort(new Error('the caller went away')));
+      return { sha256: await libraryFor(request).plainDigest(request.params.id, gone.signal) };
+    },
+  );
   for (const [verb, isLocked] of [
     ['lock', true],
     ['unlock', false],
@@ -133,6 +149,9 @@ export function imageRoutes(server: NativeServer, context: RouteContext): void {
     );
   }
 }
+
+/** The digest of a whole disk. */
+export const digestSchema = z.object({ sha256: z.string() }).meta({ id: 'Digest' });
 
 /** What is left out stays as it is. */
 function changeFromWire(wire: z.output<typeof imageChangeSchema>): ImageUpdate {

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { FAILURES, type FailureCode, type Id, IngotError } from '../../base/index.ts';
 import type { Image } from '../../keep/index.ts';
 import {
+  digestSchema,
   failureSchema,
   type imageChangeSchema,
   imageFromWire,
@@ -15,6 +16,8 @@ import { type HttpCall, HttpConnection, readAnswer } from './http-connection.ts'
 
 /** Longest silence before an answer; what takes longer is a job or says so. */
 const TIMEOUT_MS = 120_000;
+/** A disk that has to be read back first. */
+const READ_BACK_TIMEOUT_MS = 4 * 60 * 60_000;
 /** A token is renewed so long before it ends. */
 const RENEW_BEFORE_MS = 60_000;
 
@@ -108,6 +111,16 @@ export class DaemonClient implements Disposable {
   /** @throws IngotError `image-not-found` */
   async image(id: Id<'img'>): Promise<Image> {
     return imageFromWire(await this.json(imageSchema, { method: 'GET', path: `/images/${id}` }));
+  }
+
+  /**
+   * Gives the SHA-256 of an image's plain disk. The daemon reads it back when nobody did before,
+   * which takes as long as reading takes.
+   */
+  async imageDigest(id: Id<'img'>): Promise<string> {
+    const call: ApiCall = { method: 'POST', path: `/images/${id}/digest`, isIdempotent: true };
+    const { sha256 } = await this.json(digestSchema, { ...call, timeoutMs: READ_BACK_TIMEOUT_MS });
+    return sha256;
   }
 
   /** @throws IngotError `image-not-found`, `not-allowed` */

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import { createZstdCompress } from 'node:zlib';
-import { type Id, IngotError, type OnProgress } from '../../base/index.ts';
+import { type Id, IngotError, isFailure, type OnProgress } from '../../base/index.ts';
 import { type ContentCheck, gzipCheck, rawCheck } from './content-check.ts';
 import type { DaemonClient } from './daemon-client.ts';
 import { type RemoteFile, remoteBytes, remoteFile } from './image-stream.ts';
@@ -30,7 +30,7 @@ export interface DownloadReport {
   readonly sizeBytes: number;
   /** Bytes that were there already from an earlier download. */
   readonly resumedBytes: number;
-  /** SHA-256 of the plain disk, where the library knows it and it was compared. */
+  /** SHA-256 of the plain disk, where it was compared with the library's. */
   readonly checkedSha256: string | undefined;
 }
 
@@ -46,7 +46,7 @@ export async function downloadToFile(
   path: string,
 ): Promise<DownloadReport> {
   const { client, form, onProgress } = request;
-  const { file, check, sha256 } = await begin(request);
+  const { file, check } = await begin(request);
   await using part = await PartFile.open(path, {
     // Another coding of the same bytes is another file, and zstd cannot be gone on with.
     etag: form === 'zst' ? `zst ${file.etag}` : file.etag,
@@ -66,15 +66,16 @@ export async function downloadToFile(
     }
   }
   for await (const bytes of coded(passing(), form)) await part.write(bytes);
+  let checkedSha256: string | undefined;
   try {
-    await check?.end();
+    checkedSha256 = await finish(request, check);
   } catch (thrown) {
-    await part.discard();
+    if (isFailure(thrown, 'chunk-corrupt')) await part.discard();
     throw thrown;
   }
   const sizeBytes = part.doneBytes;
   await part.finish();
-  return { sizeBytes, resumedBytes, checkedSha256: check === undefined ? undefined : sha256 };
+  return { sizeBytes, resumedBytes, checkedSha256 };
 }
 
 /**
@@ -87,7 +88,7 @@ export async function downloadToStream(
   target: NodeJS.WritableStream,
 ): Promise<DownloadReport> {
   const { client, form, onProgress } = request;
-  const { file, check, sha256 } = await begin(request);
+  const { file, check } = await begin(request);
   let doneBytes = 0;
   let sizeBytes = 0;
   const closed = new AbortController();
@@ -109,20 +110,27 @@ export async function downloadToStream(
       throw new IngotError('target-closed', 'the reader went away', {}, { cause });
     });
   }
-  await check?.end();
-  return { sizeBytes, resumedBytes: 0, checkedSha256: check === undefined ? undefined : sha256 };
+  return { sizeBytes, resumedBytes: 0, checkedSha256: await finish(request, check) };
 }
 
 async function begin({ client, imageId, form, isChecked }: DownloadRequest): Promise<{
   file: RemoteFile;
   check: ContentCheck | undefined;
-  sha256: string | undefined;
 }> {
-  const image = await client.image(imageId);
   const file = await remoteFile(client, imageId, form === 'gz' ? 'gzip' : 'raw');
-  const expected = { name: imageId, plainSha256: image.plainDigest };
   const make = form === 'gz' ? gzipCheck : rawCheck;
-  return { file, check: isChecked ? make(expected) : undefined, sha256: image.plainDigest };
+  return { file, check: isChecked ? make(imageId) : undefined };
+}
+
+/** Compares what came with the digest, which the daemon mostly knows by now. */
+async function finish(
+  { client, imageId }: DownloadRequest,
+  check: ContentCheck | undefined,
+): Promise<string | undefined> {
+  if (check === undefined) return undefined;
+  const sha256 = await client.imageDigest(imageId);
+  await check.end(sha256);
+  return sha256;
 }
 
 function coded(bytes: AsyncGenerator<Buffer>, form: DownloadForm): AsyncIterable<Buffer> {

@@ -7,11 +7,11 @@ import { DirectoryDisk } from '../../keep/adapters/directory-disk.ts';
 import { openFastestCodec } from '../../keep/adapters/fastest-segment-codec.ts';
 import { openSqliteCatalogue } from '../../keep/adapters/sqlite-catalogue.ts';
 import { zlibSegmentCodec } from '../../keep/adapters/zlib-segment-codec.ts';
-import { type Catalogue, DirectoryLibrary, type SegmentCodec } from '../../keep/index.ts';
+import { DirectoryLibrary, type SegmentCodec } from '../../keep/index.ts';
 import { publishRaw, publishRawGz } from '../../publish/index.ts';
 import type { DaemonSettings, ListenAddress } from '../settings/daemon-settings.ts';
 import { httpServer } from './http-server.ts';
-import { catalogueClients, type LocalClient, localClient } from './local-client.ts';
+import { type LocalClient, libraryClients, localClient } from './local-client.ts';
 import { pinoLog, pinoLogger } from './pino-log.ts';
 import { tokenSecret } from './token-secret.ts';
 
@@ -43,24 +43,19 @@ export async function startDaemon(
   await makeFolders(settings.dataDirectory, keys);
   await using undo = new AsyncDisposableStack();
   const codec = await segmentCodec(settings.engine);
-  let catalogue: Catalogue | undefined;
   const library = undo.use(
     await DirectoryLibrary.open({
       disk: new DirectoryDisk(settings.dataDirectory),
-      openCatalogue: async () => {
-        catalogue = await openSqliteCatalogue(settings.dataDirectory);
-        return catalogue;
-      },
+      openCatalogue: (options) => openSqliteCatalogue(settings.dataDirectory, options),
       codec,
       clock: systemClock,
       log,
     }),
   );
-  if (catalogue === undefined) throw new Error('the library opened no catalogue');
   const server = await httpServer({
     settings,
     backend: {
-      clients: catalogueClients(catalogue),
+      clients: libraryClients(library.accounts),
       library: ({ accountId }) => library.forAccount(accountId),
       openFile: async ({ accountId }, id, form) => {
         const image = await library.forAccount(accountId).open(id);
@@ -74,7 +69,7 @@ export async function startDaemon(
     isHealthy: async () => true,
   });
   undo.defer(() => drain(server));
-  const local = await localClient(keys, catalogue, systemClock);
+  const local = await localClient(keys, library.accounts);
   await listen(server, settings.listen);
   const url = localUrl(settings, server);
   log.info('the daemon serves', { url, data: settings.dataDirectory, engine: codec.name });
