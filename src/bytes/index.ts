@@ -11,6 +11,7 @@ export {
 export { decompress } from './compression/decompress.ts';
 export { combineCrc32, crc32OfZeros } from './crc32-combine.ts';
 export { type Extent, type FileExtents, mergeExtents, totalBytes } from './extent.ts';
+export { type DiskLayout, readDiskLayout } from './filesystems/disk-layout.ts';
 export {
   type DiskMap,
   type DiskMapOptions,
@@ -18,7 +19,7 @@ export {
   readDiskMap,
 } from './filesystems/disk-map.ts';
 export type { FileFacts, FileKind, FileNode } from './filesystems/ext/inode-facts.ts';
-export { type DirectoryEntry, ExtTree } from './filesystems/ext/tree.ts';
+export { type DirectoryEntry, ExtTree, type FilePlace } from './filesystems/ext/tree.ts';
 export type { DiskState } from './filesystems/filesystem-map.ts';
 export {
   GZIP_HEADER,

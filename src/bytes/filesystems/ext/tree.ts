@@ -25,6 +25,13 @@ export interface DirectoryEntry {
   readonly inode: number;
 }
 
+/** A run of a file's bytes on the disk. */
+export interface FilePlace {
+  readonly fileOffset: number;
+  readonly diskOffset: number;
+  readonly lengthBytes: number;
+}
+
 /**
  * Reads files of an ext2, ext3 or ext4 filesystem without mounting it.
  *
@@ -40,17 +47,20 @@ export class ExtTree {
   readonly filesystem: 'ext2' | 'ext3' | 'ext4';
   /** Whether the newest changes may still stand in the journal alone. */
   readonly needsRecovery: boolean;
+  readonly #originBytes: number;
   readonly #disk: MetadataReader;
   readonly #sb: ExtSuperblock;
   readonly #groups: readonly (ExtGroup | undefined)[];
 
   private constructor(
+    originBytes: number,
     disk: MetadataReader,
     sb: ExtSuperblock,
     groups: readonly (ExtGroup | undefined)[],
   ) {
     this.filesystem = sb.filesystem;
     this.needsRecovery = sb.needsRecovery;
+    this.#originBytes = originBytes;
     this.#disk = disk;
     this.#sb = sb;
     this.#groups = groups;
@@ -74,7 +84,7 @@ export class ExtTree {
     if (!isExt(bytes)) return undefined;
     const sb = parseExtSuperblock(bytes, range.sizeBytes);
     const { groups } = await readExtGroups(disk, sb);
-    return new ExtTree(disk, sb, groups);
+    return new ExtTree(range.offsetBytes, disk, sb, groups);
   }
 
   /** The top directory. */
@@ -147,6 +157,28 @@ export class ExtTree {
     }
     this.#refuseEncrypted(file);
     yield* this.#content(file);
+  }
+
+  /**
+   * Tells where the bytes of a file lie on the disk that the tree was opened on.
+   *
+   * @returns undefined when they lie in the inode itself; else written runs in file order, cut at
+   *   the file's size, with everything between them a hole
+   */
+  async placesOf(file: FileNode): Promise<FilePlace[] | undefined> {
+    if ((flagsOf(file) & FLAGS.inlineData) !== 0) return undefined;
+    const { blockBytes } = this.#sb;
+    const places: FilePlace[] = [];
+    for (const run of await this.#map(file)) {
+      const fileOffset = run.logical * blockBytes;
+      if (fileOffset >= file.sizeBytes || run.isUnwritten) continue;
+      places.push({
+        fileOffset,
+        diskOffset: this.#originBytes + run.physical * blockBytes,
+        lengthBytes: Math.min(run.blocks * blockBytes, file.sizeBytes - fileOffset),
+      });
+    }
+    return places;
   }
 
   async *#content(node: FileNode): AsyncGenerator<Buffer, void, undefined> {

@@ -1,10 +1,13 @@
 import type { Command } from '@commander-js/extra-typings';
 import type { CliContext } from '../context.ts';
+import { registerImagesCat } from './images-cat.ts';
 import { registerImageChanges } from './images-change.ts';
 import { registerImagesDestroy } from './images-destroy.ts';
+import { registerImagesDiff } from './images-diff.ts';
 import { registerImagesDownload } from './images-download.ts';
 import { registerImagesImport } from './images-import.ts';
 import { registerImagesList } from './images-list.ts';
+import { registerImagesLs } from './images-ls.ts';
 import { registerImagesPrune } from './images-prune.ts';
 import { registerImagesShow } from './images-show.ts';
 import { registerImagesWrite } from './images-write.ts';
@@ -21,5 +24,8 @@ export function registerImages(program: Command, context: CliContext): void {
   registerImageChanges(images, context);
   registerImagesDestroy(images, context);
   registerImagesWrite(images, context);
+  registerImagesLs(images, context);
+  registerImagesCat(images, context);
+  registerImagesDiff(images, context);
   registerImagesPrune(images, context);
 }
