@@ -126,6 +126,7 @@ export class DirectoryLibrary implements AsyncDisposable {
     undo.use(await parts.disk.lock('lock'));
     const disk = new StoppingDisk(parts.disk);
     const key = (await readLibraryKey(disk)) ?? (await createLibrary(disk));
+    await makeFolders(disk);
     const catalogue = undo.use(await parts.openCatalogue({ isIndexLost: isRebuild }));
     const packFiles = undo.use(new PackFiles(disk));
     const limits = { ...LIMITS, ...parts.limits };
@@ -323,6 +324,13 @@ export class DirectoryLibrary implements AsyncDisposable {
   }
 }
 
+/** Also of a library that was copied by something that leaves empty folders out. */
+async function makeFolders(disk: Disk): Promise<void> {
+  await disk.makeFolder('packs');
+  await disk.makeFolder('incoming');
+  await makeManifestFolders(disk);
+}
+
 async function createLibrary(disk: Disk): Promise<LibraryKey> {
   const names = await disk.list('.');
   // A half-made library has no marker: making one again over it is safe, over anything else not.
@@ -333,9 +341,7 @@ async function createLibrary(disk: Disk): Promise<LibraryKey> {
       `the data directory is no library, and not empty: it has ${foreign[0]}`,
     );
   }
-  await disk.makeFolder('packs');
-  await disk.makeFolder('incoming');
-  await makeManifestFolders(disk);
+  await makeFolders(disk);
   return await createLibraryKey(disk);
 }
 

@@ -135,10 +135,13 @@ export class ManifestFiles {
   }
 }
 
-/** Makes the folders that manifests lie in. */
+/** Makes the folders that manifests lie in; those that are there stay. */
 export async function makeManifestFolders(disk: Disk): Promise<void> {
   for (const folder of ['manifests', IMAGES_FOLDER, PAGES_FOLDER]) await disk.makeFolder(folder);
-  for (const folder of PAGE_FOLDERS) await disk.makeFolder(`${PAGES_FOLDER}/${folder}`);
+  const there = new Set(await disk.list(PAGES_FOLDER));
+  const missing = PAGE_FOLDERS.filter((folder) => !there.has(folder));
+  if (missing.length === 0) return;
+  for (const folder of missing) await disk.makeFolder(`${PAGES_FOLDER}/${folder}`);
   for (const folder of [PAGES_FOLDER, 'manifests', '.']) await disk.syncFolder(folder);
 }
 
