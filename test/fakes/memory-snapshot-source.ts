@@ -43,6 +43,10 @@ export class MemorySnapshotSource implements SnapshotSource {
       extents,
       fileExtents,
       originBytes: 0,
+      freeze:
+        kind === 'frozen' && this.mayChange
+          ? { check: () => undefined, progressed: () => undefined }
+          : undefined,
       read: async (offsetBytes, lengthBytes) => {
         assert.ok(!isOver, 'a read after the pass ended');
         this.readsUnderWay += 1;

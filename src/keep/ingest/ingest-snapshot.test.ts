@@ -192,6 +192,18 @@ describe('ingesting a source that changes', () => {
     assert.ok(onlyImage(target).equals(snapshotOf(disk)));
   });
 
+  test('says nothing while the source is frozen: its words may end there', async () => {
+    const { source, target, options } = setUp(makeDisk(), true);
+    const stages = new Set<string>();
+    const onProgress: IngestOptions['onProgress'] = ({ stage }) => {
+      assert.ok(!source.isFrozen, stage);
+      stages.add(stage);
+    };
+    await ingestSnapshot({ ...options, onProgress });
+    assert.ok(stages.has('reading the frozen source'), 'it is told before');
+    assert.equal(target.images.length, 1);
+  });
+
   test('reads live again while much changes, three times at most', async () => {
     const { source, target, options } = setUp(makeDisk(), true);
     const clock = options.clock as StillClock;

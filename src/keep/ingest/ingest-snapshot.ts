@@ -163,11 +163,13 @@ async function readFrozen(ingest: Ingest, entries: EntryLog): Promise<ChunkRule>
   const { source, openSpool, onProgress } = ingest.options;
   await using kept = new KeptChunks(openSpool);
   let keptBytes = 0;
+  const stage = 'reading the frozen source';
+  onProgress({ doneBytes: 0, totalBytes: undefined, stage });
   const readIt = async (): Promise<ChunkRule> => {
     await using undo = new AsyncDisposableStack();
     const pass = await source.pass('frozen');
     undo.defer(() => pass.end());
-    return await readPass(ingest, pass, 'reading the frozen source', {
+    return await readPass(ingest, pass, stage, {
       add: async ({ digest, plain }) => {
         keptBytes += plain.byteLength;
         await kept.add(digest, plain);
@@ -229,7 +231,9 @@ async function readPass(
     await take(cutter.push(bytes));
     await sink.read?.(bytes.byteLength);
     doneBytes += bytes.byteLength;
-    onProgress({ doneBytes, totalBytes: allBytes, stage });
+    // Nothing is said while something is frozen: the words may end in a log file on it, and whoever
+    // writes there waits.
+    if (pass.freeze === undefined) onProgress({ doneBytes, totalBytes: allBytes, stage });
   }
   await take(cutter.finish());
   return cutter.rule;
