@@ -1,23 +1,18 @@
 import { createHash } from 'node:crypto';
-import { crc32 } from 'node:zlib';
 import type { Digest } from '../base/index.ts';
 import {
   checkNewPayloadName,
-  combineCrc32,
   encodeHead,
   encodeHeaderTar,
   encodeTail,
-  GZIP_HEADER,
-  gzipTrailer,
-  layOutData,
   OffsetTable,
   type RootfsDescription,
   rootfsHeader,
-  spliceGzip,
-  storedSegment,
 } from '../bytes/index.ts';
 import type { OpenImage } from '../keep/index.ts';
+import { ROOTFS_MODE, storedGzip } from './artifact-of-segments.ts';
 import { CodedImage } from './coded-image.ts';
+import { DataSplice } from './data-splice.ts';
 import { checkRange } from './image-parts.ts';
 import type { PublishedFile } from './published-file.ts';
 
@@ -41,15 +36,6 @@ function inMemory(bytes: Buffer): Part {
     sizeBytes: bytes.length,
     read: (start, end) => (start < end ? [bytes.subarray(start, end)] : []),
   };
-}
-
-function storedGzip(plain: Buffer): Buffer {
-  const segment = {
-    coded: storedSegment(plain),
-    plainBytes: plain.length,
-    plainCrc32: crc32(plain),
-  };
-  return spliceGzip([segment]);
 }
 
 /** A file of parts laid end to end. */
@@ -112,18 +98,8 @@ export function publishImageArtifact(image: OpenImage, artifact: ImageArtifact):
   const { payloadName, plainDigest, description } = artifact;
   checkNewPayloadName(payloadName);
   const coded = new CodedImage(image);
-  const payload = { name: payloadName, mode: 0o644, sizeBytes: coded.plainBytes };
-  const layout = layOutData([payload]);
-  const before = Buffer.concat(layout.before);
-  let plainCrc32 = crc32(before);
-  plainCrc32 = combineCrc32(plainCrc32, coded.plainCrc32, coded.plainBytes);
-  plainCrc32 = combineCrc32(plainCrc32, crc32(layout.end), layout.end.length);
-  const dataStart = Buffer.concat([GZIP_HEADER, storedSegment(before)]);
-  const dataEnd = Buffer.concat([
-    storedSegment(layout.end),
-    gzipTrailer(plainCrc32, layout.sizeBytes),
-  ]);
-  const dataBytes = dataStart.length + coded.sizeBytes + dataEnd.length;
+  const payload = { name: payloadName, mode: ROOTFS_MODE, sizeBytes: coded.plainBytes };
+  const splice = new DataSplice(payload, coded.sizeBytes);
   const header = rootfsHeader(description, plainDigest);
   const head = encodeHead({
     header,
@@ -132,7 +108,7 @@ export function publishImageArtifact(image: OpenImage, artifact: ImageArtifact):
     augmentHeaderBytes: undefined,
     files: [{ name: payloadName, digest: plainDigest, isAugmented: false }],
     signatureFile: undefined,
-    dataBytes,
+    dataBytes: splice.sizeBytes,
     forcePax: false,
   });
   const etag = createHash('sha256').update(image.codedTag).update(head).digest('hex').slice(0, 32);
@@ -141,9 +117,9 @@ export function publishImageArtifact(image: OpenImage, artifact: ImageArtifact):
     etag,
     image,
     parts: [
-      inMemory(Buffer.concat([head, dataStart])),
+      inMemory(Buffer.concat([head, splice.start])),
       { sizeBytes: coded.sizeBytes, read: (start, end, signal) => coded.read(start, end, signal) },
-      inMemory(Buffer.concat([dataEnd, encodeTail(dataBytes)])),
+      inMemory(Buffer.concat([splice.end(coded.plainCrc32), encodeTail(splice.sizeBytes)])),
     ],
   });
 }

@@ -1,4 +1,5 @@
 export type { ArtifactPayload, DataCoding } from './artifact-data.ts';
+export { type CodedPayload, writeArtifactOfSegments } from './artifact-of-segments.ts';
 export { type ArtifactRewrite, rewriteHeader } from './artifact-rewrite.ts';
 export {
   type ArtifactSigner,

@@ -73,7 +73,8 @@ async function statusOf(path: string) {
   );
 }
 
-async function* asBuffers(
+/** Gives the same bytes as buffers of Node. */
+export async function* asBuffers(
   source: AsyncIterable<Uint8Array>,
 ): AsyncGenerator<Buffer, void, undefined> {
   for await (const { buffer, byteOffset, byteLength } of source) {

@@ -1,5 +1,5 @@
-import { formatBytes } from '../../../../base/index.ts';
-import { type WriteArtifactRequest, writeArtifact } from '../../../../publish/index.ts';
+import { formatBytes, type OnProgress } from '../../../../base/index.ts';
+import type { ArtifactTarget } from '../../../../publish/index.ts';
 import type { CliContext, ProgressDisplay } from '../../context.ts';
 import { openOutput, withMaxSize } from './output-file.ts';
 
@@ -18,18 +18,25 @@ export function progressOf(context: CliContext, isShown: boolean, label: string)
   return { onProgress: () => undefined, [Symbol.dispose]: () => undefined };
 }
 
-/** Writes an artifact where the options say, whole or not at all. */
+/**
+ * Runs what writes an artifact, and makes its file appear: whole or not at all.
+ *
+ * @param write is given the target, and what tells it of progress and cancellation
+ */
 export async function runWrite(
   context: CliContext,
-  request: Omit<WriteArtifactRequest, 'onProgress' | 'signal'>,
   run: WriteRun,
+  write: (
+    target: ArtifactTarget,
+    run: { readonly onProgress: OnProgress; readonly signal: AbortSignal },
+  ) => Promise<{ readonly sizeBytes: number }>,
 ): Promise<void> {
   await using output = await openOutput(run.outputPath, context);
   using display = progressOf(context, run.progress, 'artifact');
-  const { sizeBytes } = await writeArtifact(
-    { ...request, onProgress: display.onProgress, signal: context.signal },
-    withMaxSize(output, run.maxArtifactSize),
-  );
+  const { sizeBytes } = await write(withMaxSize(output, run.maxArtifactSize), {
+    onProgress: display.onProgress,
+    signal: context.signal,
+  });
   context.signal.throwIfAborted();
   await output.commit();
   display[Symbol.dispose]();

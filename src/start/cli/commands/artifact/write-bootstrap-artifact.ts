@@ -1,4 +1,5 @@
 import type { Command } from '@commander-js/extra-typings';
+import { writeArtifact } from '../../../../publish/index.ts';
 import type { CliContext } from '../../context.ts';
 import { chosenCompression, compressionOption, dataCoding } from './compression-option.ts';
 import { openSigner, withKeyOptions } from './key-options.ts';
@@ -39,6 +40,8 @@ export function registerWriteBootstrapArtifact(write: Command, context: CliConte
       };
       const coding = await dataCoding(chosenCompression(command));
       const signer = await openSigner(options);
-      await runWrite(context, { ...coding, signer, payloads: [], header: () => header }, options);
+      await runWrite(context, options, (target, run) =>
+        writeArtifact({ ...run, ...coding, signer, payloads: [], header: () => header }, target),
+      );
     });
 }

@@ -6,7 +6,7 @@ import {
   ROOTFS_IMAGE,
   withSoftwareVersion,
 } from '../../../../bytes/index.ts';
-import type { ArtifactPayload } from '../../../../publish/index.ts';
+import { type ArtifactPayload, writeArtifact } from '../../../../publish/index.ts';
 import type { CliContext } from '../../context.ts';
 import { chosenCompression, compressionOption, dataCoding } from './compression-option.ts';
 import { openSigner, withKeyOptions } from './key-options.ts';
@@ -127,6 +127,8 @@ export function registerWriteModuleImage(write: Command, context: CliContext): v
     ];
     const coding = await dataCoding(chosenCompression(command));
     const signer = await openSigner(options);
-    await runWrite(context, { ...coding, signer, payloads, header: () => header }, options);
+    await runWrite(context, options, (target, run) =>
+      writeArtifact({ ...run, ...coding, signer, payloads, header: () => header }, target),
+    );
   });
 }

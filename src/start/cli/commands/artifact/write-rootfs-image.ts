@@ -1,7 +1,15 @@
 import type { Command } from '@commander-js/extra-typings';
 import type { Digest } from '../../../../base/index.ts';
-import { ROOTFS_IMAGE, type RootfsDescription, rootfsHeader } from '../../../../bytes/index.ts';
+import {
+  type ArtifactHeader,
+  checkNewPayloadName,
+  ROOTFS_IMAGE,
+  type RootfsDescription,
+  rootfsHeader,
+} from '../../../../bytes/index.ts';
+import { writeArtifact, writeArtifactOfSegments } from '../../../../publish/index.ts';
 import type { CliContext } from '../../context.ts';
+import { PROFILE_OPTION } from '../../support/daemon-access.ts';
 import { chosenCompression, compressionOption, dataCoding } from './compression-option.ts';
 import { openSigner, withKeyOptions } from './key-options.ts';
 import { openRootfsPayload } from './rootfs-payload.ts';
@@ -57,6 +65,7 @@ export function registerWriteRootfsImage(write: Command, context: CliContext): v
     .option('--no-checksum-provide', 'write no checksum into provides, for old clients')
     .option('--legacy-rootfs-image-checksum', 'write it under the old name rootfs_image_checksum')
     .option('-S, --ssh-args <arg>', 'argument for ssh, with -f ssh://…; repeatable', collect)
+    .option(...PROFILE_OPTION)
     .option('--tmp <folder>', 'taken and not needed: nothing is copied to temporary files')
     .addOption(compressionOption());
   const keyed = withKeyOptions(
@@ -83,18 +92,28 @@ export function registerWriteRootfsImage(write: Command, context: CliContext): v
       checksumKey: checksumKey(options),
       scripts: await readScripts(options.script),
     };
-    const coding = await dataCoding(chosenCompression(command));
+    const compression = chosenCompression(command);
     const signer = await openSigner(options);
-    const payload = await openRootfsPayload(options.file, { context, sshArgs: options.sshArgs });
-    await runWrite(
-      context,
-      {
-        ...coding,
-        signer,
-        payloads: [payload],
-        header: ([digest]) => rootfsHeader(description, digest as Digest),
-      },
-      options,
+    using payload = await openRootfsPayload(options.file, { ...options, context });
+    const header = (digest: Digest): ArtifactHeader => rootfsHeader(description, digest);
+    const { coded, plain } = payload;
+    checkNewPayloadName(plain.name);
+    await runWrite(context, options, async (target, run) =>
+      coded !== undefined && compression === 'gzip'
+        ? await writeArtifactOfSegments(
+            { ...run, signer, payload: coded, header: header(coded.digest) },
+            target,
+          )
+        : await writeArtifact(
+            {
+              ...run,
+              ...(await dataCoding(compression)),
+              signer,
+              payloads: [plain],
+              header: ([digest]) => header(digest as Digest),
+            },
+            target,
+          ),
     );
   });
 }

@@ -1,0 +1,99 @@
+import { crc32 } from 'node:zlib';
+import { type Digest, IngotError, noProgress, type OnProgress } from '../base/index.ts';
+import {
+  type ArtifactHeader,
+  encodeHead,
+  encodeHeaderTar,
+  encodeManifests,
+  encodeTail,
+  spliceGzip,
+  storedSegment,
+} from '../bytes/index.ts';
+import type { ArtifactSigner, ArtifactTarget } from './artifact-write.ts';
+import { DataSplice } from './data-splice.ts';
+
+/** A payload whose segments are there already: an image of the library. */
+export interface CodedPayload {
+  readonly name: string;
+  /** Length and digest of the plain bytes. */
+  readonly sizeBytes: number;
+  readonly digest: Digest;
+  /** Length of the segments together. */
+  readonly codedBytes: number;
+  /**
+   * Reads the segments.
+   *
+   * @returns the CRC-32 of the plain bytes, at the end
+   */
+  openCoded(signal: AbortSignal | undefined): AsyncGenerator<Buffer, number, undefined>;
+}
+
+/** `header.tar.gz` in its stored form. */
+export function storedGzip(plain: Buffer): Buffer {
+  const segment = {
+    coded: storedSegment(plain),
+    plainBytes: plain.length,
+    plainCrc32: crc32(plain),
+  };
+  return spliceGzip([segment]);
+}
+
+/** A root filesystem has no mode; this one is what most files have. */
+export const ROOTFS_MODE = 0o644;
+
+/**
+ * Writes an artifact of segments: nothing is compressed, and the target need not be patched.
+ *
+ * @throws IngotError `source-size-mismatch` when the segments have another length than promised;
+ *   failures of the payload, the signer and the target as they are
+ * @see docs/formats/mender-artifact.md "data/0000.tar"
+ */
+export async function writeArtifactOfSegments(
+  request: {
+    readonly header: ArtifactHeader;
+    readonly payload: CodedPayload;
+    readonly signer?: ArtifactSigner | undefined;
+    readonly onProgress?: OnProgress | undefined;
+    readonly signal?: AbortSignal | undefined;
+  },
+  target: ArtifactTarget,
+): Promise<{ readonly sizeBytes: number }> {
+  const { header, payload, signer, onProgress = noProgress, signal } = request;
+  const { name, sizeBytes, digest, codedBytes } = payload;
+  const splice = new DataSplice({ name, mode: ROOTFS_MODE, sizeBytes }, codedBytes);
+  const parts = {
+    header,
+    compression: 'gzip' as const,
+    headerBytes: storedGzip(encodeHeaderTar(header, [name])),
+    augmentHeaderBytes: undefined,
+    files: [{ name, digest, isAugmented: false }],
+  };
+  const head = encodeHead({
+    ...parts,
+    signatureFile: await signer?.sign(encodeManifests(parts).manifest),
+    dataBytes: splice.sizeBytes,
+    forcePax: false,
+  });
+  await target.write(head);
+  await target.write(splice.start);
+  const segments = payload.openCoded(signal);
+  let doneBytes = 0;
+  let next = await segments.next();
+  for (; next.done !== true; next = await segments.next()) {
+    signal?.throwIfAborted();
+    doneBytes += next.value.length;
+    onProgress({ doneBytes, totalBytes: codedBytes, stage: 'copying the segments' });
+    await target.write(next.value);
+  }
+  if (doneBytes !== codedBytes) {
+    throw new IngotError(
+      'source-size-mismatch',
+      `${name} gave ${doneBytes} of ${codedBytes} coded bytes`,
+      { codedBytes, doneBytes },
+    );
+  }
+  const tail = encodeTail(splice.sizeBytes);
+  await target.write(splice.end(next.value));
+  await target.write(tail);
+  return { sizeBytes: head.length + splice.sizeBytes + tail.length };
+}
