@@ -1,0 +1,100 @@
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { INGOT, startBenchDaemon } from './daemon.ts';
+import type { BenchContext } from './main.ts';
+import { compare, median, table, timeOnce } from './measure.ts';
+import { withMounted } from './workloads.ts';
+
+/**
+ * `mender snapshot dump` wants its data directory on another filesystem than the source, and a
+ * device node below /dev/block, which udev makes on ordinary machines.
+ */
+function menderDump(context: BenchContext, mountPoint: string, flags: string): string {
+  const data = join(context.scratch, 'mender-data');
+  mkdirSync(data, { recursive: true });
+  return `mender --data ${data} snapshot dump --quiet --source ${mountPoint} ${flags}`;
+}
+
+function linkDevice(mountPoint: string): void {
+  const device = spawnSync('findmnt', ['-no', 'MAJ:MIN,SOURCE', mountPoint], { encoding: 'utf8' });
+  const [number = '', source = ''] = device.stdout.trim().split(/\s+/);
+  mkdirSync('/dev/block', { recursive: true });
+  spawnSync('ln', ['-sf', source, `/dev/block/${number}`]);
+}
+
+interface ImageFacts {
+  readonly capture: { readonly freezeMs: number };
+}
+
+/** How long W1, mounted and written to, is frozen on its way into the library. */
+export async function freezeFigures(context: BenchContext): Promise<string> {
+  await using daemon = await startBenchDaemon(context.env);
+  const copy = join(context.scratch, 'mounted.img');
+  spawnSync('cp', ['--sparse=always', context.w1, copy]);
+  const freezes: number[] = [];
+  const theirs = { gzip: [] as number[], plain: [] as number[] };
+  withMounted(copy, (mountPoint) => {
+    linkDevice(mountPoint);
+    for (let round = 0; round < context.rounds; round++) {
+      // A writer changes 5 MB/s, as on a machine that works.
+      const writer = `i=0; while sleep 0.2; do i=$(( (i+1) % 40 )); head -c 1000000 /dev/urandom > ${mountPoint}/written-$i; done & w=$!; trap "kill $w" EXIT; `;
+      timeOnce(
+        `${writer} ${INGOT} images import --quiet --source ${mountPoint} --name frozen-${round}`,
+        daemon.env,
+      );
+      const images: (ImageFacts & { name: string })[] = JSON.parse(
+        daemon.ingot('images', 'list', '--json'),
+      );
+      const image = images.find(({ name }) => name === `frozen-${round}`);
+      freezes.push((image?.capture.freezeMs ?? Number.NaN) / 1000);
+      theirs.gzip.push(
+        timeOnce(`${menderDump(context, mountPoint, '-C gzip')} | cat > /dev/null`).wallSeconds,
+      );
+      theirs.plain.push(
+        timeOnce(`${menderDump(context, mountPoint, '')} | cat > /dev/null`).wallSeconds,
+      );
+    }
+  });
+  rmSync(copy);
+  const ours = median(freezes);
+  const gzip = median(theirs.gzip);
+  const plain = median(theirs.plain);
+  return [
+    '### Freeze of W1, mounted, a writer at 5 MB/s',
+    '',
+    '| | frozen s | against ingot |',
+    '|---|---|---|',
+    `| ingot images import --source (pre-copy) | ${ours.toFixed(2)} | 1 |`,
+    `| mender snapshot dump -C gzip to a pipe | ${gzip.toFixed(2)} | ${(gzip / ours).toFixed(1)} |`,
+    `| mender snapshot dump to a pipe | ${plain.toFixed(2)} | ${(plain / ours).toFixed(1)} |`,
+    '',
+    'mender freezes for its whole run, so its wall time is taken.',
+    '',
+  ].join('\n');
+}
+
+/** W1 mounted, as gzip on a pipe. */
+export async function dumpFigures(context: BenchContext): Promise<string> {
+  const copy = join(context.scratch, 'mounted.img');
+  spawnSync('cp', ['--sparse=always', context.w1, copy]);
+  const standings = withMounted(copy, (mountPoint) => {
+    linkDevice(mountPoint);
+    return compare(
+      [
+        {
+          name: 'ingot snapshot dump -C gzip',
+          command: `${INGOT} snapshot dump --quiet --source ${mountPoint} -C gzip | cat > /dev/null`,
+          env: context.env,
+        },
+        {
+          name: 'mender snapshot dump -C gzip',
+          command: `${menderDump(context, mountPoint, '-C gzip')} | cat > /dev/null`,
+        },
+      ],
+      context.rounds,
+    );
+  });
+  rmSync(copy);
+  return table('W1, mounted, as gzip on a pipe', standings);
+}
