@@ -41,7 +41,8 @@ async function readBelievable(
   disk: MetadataReader,
   { state, dropsStale }: XfsMapOptions,
 ): Promise<FilesystemMap> {
-  const head = await disk.read(0, Math.min(MAX_SECTOR_BYTES, disk.sizeBytes), 'the superblock');
+  const headBytes = Math.max(512, Math.min(MAX_SECTOR_BYTES, disk.sizeBytes));
+  const head = await disk.read(0, headBytes, 'the superblock');
   const sb = parseXfsSuperblock(head, disk.sizeBytes);
   // A freeze writes all metadata, but leaves a record in the log for unlinked inodes.
   if (state === 'at-rest' && !(await isXfsLogClean(disk, sb))) {
