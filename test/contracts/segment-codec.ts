@@ -184,6 +184,18 @@ export function segmentCodecContract(
       await refused(Buffer.from([0x4a, 0x04, 0x00]), 1, 'not on a byte');
     });
 
+    test('refuses a final block that takes whatever a decoder puts behind it as its own', async () => {
+      const plain = randomBytes(100);
+      for (let more = 1; more <= 120; more++) {
+        const header = Buffer.from([1, 100 + more, 0, (100 + more) ^ 0xff, 0xff]);
+        const coded = Buffer.concat([header, plain]);
+        // What is put behind it yields some bytes itself, which would be missed.
+        for (let length = 100 + Math.max(0, more - 16); length <= 100 + more; length++) {
+          await refused(coded, length, `${more} more, ${length} bytes`);
+        }
+      }
+    });
+
     test('refuses a match that reaches before the segment', async () => {
       const before = Buffer.alloc(4000, 'something that comes back ');
       const coded = deflateRawSync(before, {
