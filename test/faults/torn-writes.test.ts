@@ -44,11 +44,13 @@ describe('lost, torn and reordered writes', () => {
       const world = await machineOf(seed);
       const sealed: string[] = [];
       await untilCut(world, 1 + (seed % 23), async () => {
-        const writer = new PackWriter(world.disk, { targetBytes: 3000 });
+        let writer = new PackWriter(world.disk, { targetBytes: 3000 });
         for (let i = 0; i < 12; i++) {
           await writer.append(plainSegment(i, 1000));
           if (i % 2 === 0) await writer.flush();
-          if (writer.isFull) sealed.push((await writer.seal())?.packId ?? '');
+          if (!writer.isFull) continue;
+          sealed.push((await writer.seal())?.packId ?? '');
+          writer = new PackWriter(world.disk, { targetBytes: 3000 });
         }
       });
       for (const packId of sealed) {

@@ -21,7 +21,7 @@ export interface SealedPack {
 const WRITE_BYTES = 2 * MIB;
 
 /**
- * Appends segments to one pack after another; a pack is durable when it is sealed, not before.
+ * Appends segments to one pack; it is durable when it is sealed, not before.
  *
  * Calls must not overlap. Order of writes: docs/formats/pack.md.
  */
@@ -41,7 +41,7 @@ export class PackWriter {
     this.#targetBytes = options.targetBytes ?? PACK_TARGET_BYTES;
   }
 
-  /** Whether the open pack holds this chunk. */
+  /** Whether this chunk was appended, until {@link forget}. */
   has(digest: Digest): boolean {
     return this.#digests.has(digest);
   }
@@ -49,10 +49,6 @@ export class PackWriter {
   /** Whether the open pack has reached its size and should be sealed. */
   get isFull(): boolean {
     return this.#offsetBytes >= this.#targetBytes || this.#entries.length >= PACK_TARGET_ENTRIES;
-  }
-
-  get isEmpty(): boolean {
-    return this.#entries.length === 0;
   }
 
   /** @param segment its coded bytes must not change before the next {@link flush} */
@@ -97,9 +93,14 @@ export class PackWriter {
     await this.#disk.rename(openPackPath(packId), packPath(packId));
     await this.#disk.syncFolder('packs');
     await this.#disk.syncFolder('incoming');
-    const sealed = { packId, sizeBytes, entries: this.#entries };
-    this.#forget();
-    return sealed;
+    this.#file = undefined;
+    return { packId, sizeBytes, entries: this.#entries };
+  }
+
+  /** Lets go of what it knows of a sealed pack. */
+  forget(): void {
+    this.#entries = [];
+    this.#digests.clear();
   }
 
   /** Gives up the open pack. */
@@ -107,7 +108,8 @@ export class PackWriter {
     const file = this.#file;
     if (file === undefined) return;
     const path = openPackPath(this.#packId);
-    this.#forget();
+    this.#file = undefined;
+    this.#waiting = [];
     await file[Symbol.asyncDispose]();
     await this.#disk.remove(path);
   }
@@ -118,15 +120,6 @@ export class PackWriter {
     this.#waiting = [encodePackHeader(this.#packId)];
     this.#waitingBytes = PACK_HEADER_BYTES;
     this.#offsetBytes = PACK_HEADER_BYTES;
-  }
-
-  #forget(): void {
-    this.#file = undefined;
-    this.#entries = [];
-    this.#digests = new Set();
-    this.#waiting = [];
-    this.#waitingBytes = 0;
-    this.#offsetBytes = 0;
   }
 }
 

@@ -3,6 +3,7 @@ import type { LibraryContext } from './library-context.ts';
 const FOLDER = 'backups';
 /** Older backups are removed when a new one is whole. */
 const KEPT = 14;
+const BACKUP = /^state-(\d{15})\.db$/;
 
 /** Copies the state beside the library, whole and at one instant, while everybody goes on. */
 export async function backupState({ catalogue, disk, clock }: LibraryContext): Promise<string> {
@@ -13,7 +14,14 @@ export async function backupState({ catalogue, disk, clock }: LibraryContext): P
   await catalogue.backup(`${path}.new`);
   await disk.rename(`${path}.new`, path);
   await disk.syncFolder(FOLDER);
-  const names = (await disk.list(FOLDER)).filter((name) => /^state-\d{15}\.db$/.test(name));
+  const names = (await disk.list(FOLDER)).filter((name) => BACKUP.test(name));
   for (const name of names.slice(0, -KEPT)) await disk.remove(`${FOLDER}/${name}`);
   return path;
+}
+
+/** @returns when the last backup was made, in ms since 1970; 0 when there is none */
+export async function lastBackup({ disk }: LibraryContext): Promise<number> {
+  await disk.makeFolder(FOLDER, 0o700);
+  const times = (await disk.list(FOLDER)).map((name) => Number(BACKUP.exec(name)?.[1] ?? 0));
+  return Math.max(0, ...times);
 }

@@ -46,7 +46,9 @@ export class DirectoryIngest implements LibrarySession {
   readonly #context: LibraryContext;
   readonly #description: ImageDescription;
   readonly #events: IngestEvents;
-  readonly #writer: PackWriter;
+  #writer: PackWriter;
+  /** The full pack before the open one, on its way to the disk while segments still arrive. */
+  #sealing: { readonly writer: PackWriter; readonly done: Promise<void> } | undefined;
   readonly #order = new Mutex();
   #state: 'open' | 'committed' | 'ended' = 'open';
   #activeCalls = 0;
@@ -65,7 +67,7 @@ export class DirectoryIngest implements LibrarySession {
     this.#context = context;
     this.#description = description;
     this.#events = events;
-    this.#writer = new PackWriter(context.disk, { targetBytes: context.limits.packBytes });
+    this.#writer = this.#newWriter();
     this.#lastCallAt = context.clock.monotonic();
   }
 
@@ -84,7 +86,7 @@ export class DirectoryIngest implements LibrarySession {
     }
     return await this.#call(async () => {
       const granted = await this.#context.catalogue.grant(this.id, this.accountId, digests);
-      return granted.map((isGranted, i) => isGranted || this.#writer.has(digests[i] as Digest));
+      return granted.map((isGranted, i) => isGranted || this.#holds(digests[i] as Digest));
     });
   }
 
@@ -110,7 +112,8 @@ export class DirectoryIngest implements LibrarySession {
       this.#order.run(async () => {
         this.#mustBeOpen();
         try {
-          await this.#seal();
+          await this.#sealOpenPack();
+          await this.#sealing?.done;
           const row = await this.#commit(entries, summary);
           this.#state = 'committed';
           this.#events.onCommitted(row);
@@ -269,7 +272,7 @@ export class DirectoryIngest implements LibrarySession {
     this.#mustBeOpen();
     const fresh = new Map<Digest, Segment>();
     for (const segment of segments) {
-      if (!this.#writer.has(segment.digest)) fresh.set(segment.digest, segment);
+      if (!this.#holds(segment.digest)) fresh.set(segment.digest, segment);
     }
     const digests = [...fresh.keys()];
     const stored = await this.#context.catalogue.deliver(this.id, digests);
@@ -284,7 +287,7 @@ export class DirectoryIngest implements LibrarySession {
           );
         }
         await this.#writer.append(segment);
-        if (this.#writer.isFull) await this.#seal();
+        if (this.#writer.isFull) await this.#sealOpenPack();
       }
       await this.#writer.flush();
     } catch (error) {
@@ -294,11 +297,34 @@ export class DirectoryIngest implements LibrarySession {
     }
   }
 
-  async #seal(): Promise<void> {
-    const pack = await this.#writer.seal();
+  /** Begins to seal the open pack; waits for the one before it, so that at most two are open. */
+  async #sealOpenPack(): Promise<void> {
+    const writer = this.#writer;
+    await writer.flush();
+    await this.#sealing?.done;
+    const done = this.#seal(writer);
+    // Whoever waits for it is told; nobody may be waiting when it fails.
+    done.catch(() => undefined);
+    this.#sealing = { writer, done };
+    this.#writer = this.#newWriter();
+  }
+
+  async #seal(writer: PackWriter): Promise<void> {
+    const pack = await writer.seal();
     if (pack === undefined) return;
     const { packId, sizeBytes, entries } = pack;
     await this.#context.catalogue.addPack(this.id, { packId, sizeBytes }, entries);
+    writer.forget();
+  }
+
+  #newWriter(): PackWriter {
+    const { disk, limits } = this.#context;
+    return new PackWriter(disk, { targetBytes: limits.packBytes });
+  }
+
+  /** Whether the chunk was delivered and is not in the catalogue yet. */
+  #holds(digest: Digest): boolean {
+    return this.#writer.has(digest) || this.#sealing?.writer.has(digest) === true;
   }
 
   async #end(): Promise<void> {
@@ -306,6 +332,7 @@ export class DirectoryIngest implements LibrarySession {
     this.#state = 'ended';
     this.#events.onEnded(this.id);
     try {
+      await this.#sealing?.done.catch(() => this.#sealing?.writer.abort());
       await this.#writer.abort();
     } finally {
       await this.#context.catalogue.endSession(this.id);

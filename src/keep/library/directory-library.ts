@@ -16,7 +16,7 @@ import type { SegmentCodec } from '../chunks/segment-codec.ts';
 import type { Job } from '../jobs/job-catalogue.ts';
 import { JobRunner } from '../jobs/job-runner.ts';
 import { AccountView, type LibraryWorks } from './account-view.ts';
-import { backupState } from './backup.ts';
+import { backupState, lastBackup } from './backup.ts';
 import type { Catalogue, ImageChanges, ImageRow, LibraryCounts } from './catalogue.ts';
 import { type CollectOptions, type CollectReport, collectGarbage } from './collect.ts';
 import { DirectoryIngest } from './directory-ingest.ts';
@@ -62,6 +62,7 @@ const LIMITS: LibraryLimits = {
   reserveBytes: 16 * MIB,
 };
 const HOUSEKEEPING_MS = 30_000;
+const BACKUP_EVERY_MS = 24 * 3_600_000;
 /** The subject of a collection that goes on whatever it removes. */
 const FORCED = 'forced';
 
@@ -303,6 +304,8 @@ export class DirectoryLibrary implements AsyncDisposable {
       }
       await this.#expireSessions();
       await reserve.fill();
+      const lastBackupAt = await lastBackup(this.#context);
+      if (clock.now() - lastBackupAt >= BACKUP_EVERY_MS) await this.jobs.add('backup', '');
     }
   }
 

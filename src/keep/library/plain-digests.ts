@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { type Digest, digestOf, type Id, IngotError, MIB } from '../../base/index.ts';
 import type { ImageChanges, ImageRow } from './catalogue.ts';
 import { DirectoryImage } from './directory-image.ts';
@@ -8,6 +8,12 @@ import type { OpenChunk, OpenEntry } from './open-image.ts';
 const ZEROS = Buffer.alloc(MIB);
 /** Plain bytes that are read and inflated at once. */
 const STEP_BYTES = 4 * MIB;
+
+/** Some entries, and the plain bytes of the chunks among them. */
+interface PlainStep {
+  readonly entries: readonly OpenEntry[];
+  readonly plain: readonly Buffer[];
+}
 
 /** Computes digests of whole disks by reading them back; each image once, whoever asks. */
 export class PlainDigests implements AsyncDisposable {
@@ -80,24 +86,33 @@ export class PlainDigests implements AsyncDisposable {
 
   async #read(image: DirectoryImage): Promise<Digest> {
     const sum = createHash('sha256');
+    // The next step is read and inflated on other threads while this one is hashed.
+    let ahead: Promise<PlainStep> | undefined;
     for (let index = 0; index < image.pages.length; index++) {
       for (const step of stepsOf(await image.page(index))) {
-        this.#end.signal.throwIfAborted();
-        const chunks = step.filter((entry): entry is OpenChunk => entry.kind === 'chunk');
-        const plain = await this.#inflate(image, chunks);
-        let next = 0;
-        for (const entry of step) {
-          if (entry.kind === 'chunk') sum.update(plain[next++] as Buffer);
-          else await this.#addZeros(sum, entry.lengthBytes);
-        }
+        const next = this.#inflate(image, step);
+        next.catch(() => undefined);
+        if (ahead !== undefined) await this.#hash(sum, await ahead);
+        ahead = next;
       }
     }
+    if (ahead !== undefined) await this.#hash(sum, await ahead);
     return sum.digest('hex') as Digest;
   }
 
-  async #inflate(image: DirectoryImage, chunks: readonly OpenChunk[]): Promise<Buffer[]> {
+  async #hash(sum: Hash, { entries, plain }: PlainStep): Promise<void> {
+    this.#end.signal.throwIfAborted();
+    let next = 0;
+    for (const entry of entries) {
+      if (entry.kind === 'chunk') sum.update(plain[next++] as Buffer);
+      else await this.#addZeros(sum, entry.lengthBytes);
+    }
+  }
+
+  async #inflate(image: DirectoryImage, entries: readonly OpenEntry[]): Promise<PlainStep> {
+    const chunks = entries.filter((entry): entry is OpenChunk => entry.kind === 'chunk');
     const coded = await image.readCoded(chunks, this.#end.signal);
-    return await Promise.all(
+    const plain = await Promise.all(
       chunks.map(async (chunk, i) => {
         const plain = await this.#context.codec.decode(coded[i] as Buffer, chunk.lengthBytes);
         if (digestOf(plain) === chunk.digest) return plain;
@@ -106,9 +121,10 @@ export class PlainDigests implements AsyncDisposable {
         });
       }),
     );
+    return { entries, plain };
   }
 
-  async #addZeros(sum: ReturnType<typeof createHash>, lengthBytes: number): Promise<void> {
+  async #addZeros(sum: Hash, lengthBytes: number): Promise<void> {
     for (let left = lengthBytes, piece = 1; left > 0; left -= ZEROS.length, piece++) {
       sum.update(left < ZEROS.length ? ZEROS.subarray(0, left) : ZEROS);
       // A hole of a TiB must not keep everybody else from this thread.
