@@ -46,7 +46,10 @@ export interface DiskMap {
 /** How a disk is looked at. */
 export interface DiskMapOptions {
   readonly signal?: AbortSignal;
-  /** What the caller knows about the moment; `at-rest` unless given. */
+  /**
+   * What the caller knows about the moment; `at-rest` unless given. For partitions `frozen` counts
+   * as `at-rest`: some of them may not be mounted.
+   */
   readonly state?: DiskState;
 }
 
@@ -107,9 +110,11 @@ async function mapPartitions(
   const notices = [...table.notices];
   const partitions: DiskPartition[] = [];
   let hasFiles = false;
+  // Not all partitions need be mounted, and one that was left unclean is not made clean by the
+  // freeze of another: here each must say itself that it is.
+  const state = options.state === 'live' ? 'live' : 'at-rest';
   for (const partition of table.partitions) {
     const disk = new MetadataReader(reader, partition, options.signal);
-    const state = options.state ?? 'at-rest';
     const map = await readFilesystemMap(disk, await signaturesOf(disk), state);
     allocated.addAll(map.allocated, partition.offsetBytes);
     if (map.fileExtents !== undefined) {
