@@ -43,6 +43,9 @@ const LEVEL_BUF_BYTES = 331_776;
 const FULL_FLUSH = 2;
 const COMP_OK = 0;
 
+/** The output does not fit; the only failure that plain bytes can cause. */
+const STATELESS_OVERFLOW = -1;
+
 /** Offsets in `struct inflate_state`; only its first fields are read. */
 const INFLATE = { nextOut: 0, availOut: 8, totalOut: 12, nextIn: 16, availIn: 32 } as const;
 
@@ -131,8 +134,12 @@ class Deflater {
     stream.writeUInt16LE(FULL_FLUSH, DEFLATE.flush);
     const status = await this.#engine.deflate(this.#stream.address);
     const codedBytes = stream.readUInt32LE(DEFLATE.totalOut);
+    if (status !== COMP_OK && status !== STATELESS_OVERFLOW) {
+      throw new Error(`isal_deflate_stateless gave ${status} for ${plain.byteLength} bytes`);
+    }
     // Reading `plain` after the call keeps it alive while the engine reads it.
-    if (status !== COMP_OK || codedBytes > storedSegmentBytes(plain.byteLength)) return undefined;
+    const storedBytes = storedSegmentBytes(plain.byteLength);
+    if (status === STATELESS_OVERFLOW || codedBytes > storedBytes) return undefined;
     const coded = Buffer.allocUnsafeSlow(codedBytes);
     this.#output.bytes.copy(coded, 0, 0, codedBytes);
     return coded;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { segmentCodecContract } from '../../../test/contracts/segment-codec.ts';
+import { storedSegment } from '../../bytes/index.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
 import { chooseCodec, openFastestCodec } from './fastest-segment-codec.ts';
 import { openIsalSegmentCodec } from './isal-segment-codec.ts';
@@ -51,5 +52,15 @@ describe('the fastest engine', () => {
     const { codec, reason } = await chooseCodec(() => broken);
     assert.equal(codec, zlibSegmentCodec);
     assert.match(reason, /does not give back/);
+  });
+
+  test('is zlib when the library works but does not compress', async () => {
+    const storing = {
+      ...zlibSegmentCodec,
+      encode: async (plain: Uint8Array) => storedSegment(plain),
+    };
+    const { codec, reason } = await chooseCodec(() => storing);
+    assert.equal(codec, zlibSegmentCodec);
+    assert.match(reason, /does not compress/);
   });
 });
