@@ -41,8 +41,21 @@ const FEATURES: Readonly<Record<GuestFeature, FeatureParts>> = {
 const LVM_COMMANDS = ['lvcreate', 'lvremove', 'lvs', 'pvcreate', 'vgcreate', 'vgs', 'vgchange'];
 
 const BASE_MODULES = ['virtio_pci', 'virtio_blk', 'virtio_net', 'virtio_rng', 'crc32c_generic'];
-/** GNU and util-linux programs, found before busybox's own of the same name. */
-const BASE_PROGRAMS = ['sshd', 'dd', 'blockdev', 'fsfreeze', 'sha256sum', 'blkid', 'lsblk', 'gzip'];
+/**
+ * GNU and util-linux programs, found before busybox's own of the same name; dash because busybox's
+ * sh runs its own programs whatever PATH says.
+ */
+const BASE_PROGRAMS = [
+  'sshd',
+  'dash',
+  'dd',
+  'blockdev',
+  'fsfreeze',
+  'sha256sum',
+  'blkid',
+  'lsblk',
+  'gzip',
+];
 
 /** lvm in a system without udev. */
 const LVM_SETTINGS = `activation { udev_sync=0 udev_rules=0 }
@@ -80,6 +93,7 @@ export function guestInitramfs(
   const archive = new CpioArchive();
   archive.addFile('/init', readFileSync(join(import.meta.dirname, 'init.sh')), 0o755);
   archive.addFile('/bin/busybox', readFileSync(programPath('busybox', [])), 0o755);
+  archive.addLink('/bin/sh', '/usr/bin/dash');
   addSettings(archive, keys);
   addModules(archive, kernelFolder, features);
   for (const name of BASE_PROGRAMS) addProgram(archive, programPath(name, []), []);
@@ -89,7 +103,7 @@ export function guestInitramfs(
     for (const name of programs) addProgram(archive, programPath(name, folders), folders);
   }
   if (features.includes('lvm')) {
-    for (const name of LVM_COMMANDS) archive.addLink(`/usr/sbin/${name}`, 'lvm');
+    for (const name of LVM_COMMANDS) archive.addLink(`/usr/bin/${name}`, 'lvm');
     archive.addFile('/etc/lvm/lvm.conf', LVM_SETTINGS);
   }
   return archive.toBuffer();
@@ -132,9 +146,9 @@ function programPath(name: string, folders: readonly string[]): string {
   throw new Error(`${name} is not installed on this machine`);
 }
 
-/** Adds a program to `/usr/sbin`, and its libraries where its loader looks for them. */
+/** Adds a program before busybox's own in PATH, and its libraries where its loader looks for them. */
 function addProgram(archive: CpioArchive, path: string, folders: readonly string[]): void {
-  archive.addFile(`/usr/sbin/${path.slice(path.lastIndexOf('/') + 1)}`, readFileSync(path), 0o755);
+  archive.addFile(`/usr/bin/${path.slice(path.lastIndexOf('/') + 1)}`, readFileSync(path), 0o755);
   const libraryFolders = folders.flatMap((folder) =>
     globSync(['lib/x86_64-linux-gnu', 'usr/lib/x86_64-linux-gnu'], { cwd: folder }).map((found) =>
       join(folder, found),

@@ -82,6 +82,10 @@ export async function startGuest(wish: GuestWish): Promise<Guest> {
   const qemu = startQemu(folder, kernelImage(kernelFolder), disks, sshPort);
   undo.defer(() => endQemu(qemu));
   const sshConfig = join(folder, 'ssh_config');
+  // One login serves all commands: without KVM each would cost over a second.
+  undo.defer(() => {
+    spawnSync('ssh', ['-F', sshConfig, '-O', 'exit', 'guest'], { stdio: 'ignore' });
+  });
   const readConsole = (): string => readFileSync(consoleFile, 'utf8');
   await sshAnswers(qemu, sshConfig, readConsole);
   const bootMs = performance.now() - startedAt;
@@ -135,6 +139,9 @@ function writeSshFiles(folder: string, port: number): void {
   StrictHostKeyChecking yes
   BatchMode yes
   ConnectTimeout 30
+  ControlMaster auto
+  ControlPath ${join(folder, 'master')}
+  ControlPersist 60
   LogLevel ERROR
 `,
   );

@@ -2,7 +2,7 @@
 # The first process of a test guest: mounts what a system needs, loads the modules that the test
 # named, brings the network up and starts sshd.
 /bin/busybox --install -s /bin
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH=/usr/bin:/bin
 mkdir -p /proc /sys /dev /run /tmp /var/empty /mnt
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -20,7 +20,7 @@ ip addr add 10.0.2.15/24 dev eth0
 ip link set eth0 up
 chmod 600 /etc/ssh/host_key
 # Not by a shell that ends: the guest ends when sshd does, so that a broken one is seen at once.
-/usr/sbin/sshd -D -e -f /etc/ssh/sshd_config 2> /run/sshd.log &
+/usr/bin/sshd -D -e -f /etc/ssh/sshd_config 2> /run/sshd.log &
 echo INGOT-GUEST-READY
 wait $!
 cat /run/sshd.log
