@@ -38,7 +38,8 @@ const test = [
   process.execPath,
   '--disable-warning=ExperimentalWarning',
   '--test',
-  '--test-timeout=300000',
+  // A guest without KVM takes its time for each step.
+  `--test-timeout=${kind === 'guest' ? 900_000 : 300_000}`,
   // Two at once on a small machine; system tests one by one, they share the loop devices' speed.
   `--test-concurrency=${kind === 'unit' ? 2 : 1}`,
   ...files,

@@ -1,6 +1,6 @@
 /**
- * Passes all tests: the checks and unit tests, the tests against real peers, and those that mount
- * and freeze loop filesystems (root only). `scripts/test` brings Node 24 and then runs this.
+ * Passes all tests: the checks and unit tests, the tests against real peers, those that mount and
+ * freeze loop filesystems (root only), and those in a guest with another kernel. `scripts/test` brings Node 24 and then runs this.
  */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ const say = (line: string): void => {
 ensureDebianPackages(say);
 
 const startedAt = performance.now();
-for (const step of ['check', 'test:interop', 'test:system']) {
+for (const step of ['check', 'test:interop', 'test:system', 'test:guest']) {
   const stepStartedAt = performance.now();
   say(`npm run ${step}`);
   const run = spawnSync('npm', ['run', '--silent', step], { cwd: root, stdio: 'inherit' });

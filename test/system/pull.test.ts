@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import {
   chmodSync,
+  closeSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -167,6 +169,38 @@ describe('snapshot pull over a real sshd', { skip: missing ?? false }, () => {
     }
   });
 
+  test('an image goes straight into the library, and a second one only brings what is new', async () => {
+    using disk = loopFilesystem();
+    writeTree(join(disk.mountPoint, 'tree'));
+    await using library = await startLibrary(disk.scratch);
+    const added: number[] = [];
+    for (const name of ['first', 'second']) {
+      const words = pullWords(disk, '--name', name, '--json');
+      const { stdout, status, stderr } = await library.ingot(...words);
+      assert.equal(status, 0, stderr);
+      const image = JSON.parse(stdout);
+      assert.equal(image.consistency, 'frozen');
+      added.push(image.added_bytes);
+      const output = join(disk.scratch, name);
+      const download = await library.ingot(
+        'images',
+        'download',
+        image.id,
+        '--format',
+        'raw',
+        '-o',
+        output,
+      );
+      assert.equal(download.status, 0, download.stderr);
+      const copy = disk.mountImage(output, 'loop,ro');
+      const wanted = treeOf(join(disk.mountPoint, 'tree'));
+      assert.deepEqual(differences(wanted, treeOf(join(copy, 'tree'))), []);
+      disk.unmountImages();
+    }
+    const [first = 0, second = 0] = added;
+    assert.ok(second < first / 10, `${second} of ${first} bytes are new`);
+  });
+
   test('sudo without a password is enough', async () => {
     using disk = loopFilesystem();
     const output = join(disk.scratch, 'out.img');
@@ -289,6 +323,35 @@ describe('snapshot pull over a real sshd', { skip: missing ?? false }, () => {
 function pullWords(disk: LoopFilesystem, ...options: string[]): string[] {
   const ssh = ['-S', '-F', '-S', daemon.config];
   return ['snapshot', 'pull', 'ssh://root-device', ...ssh, '--source', disk.mountPoint, ...options];
+}
+
+/** A daemon with a library of its own; disposing ends it. */
+async function startLibrary(folder: string): Promise<
+  AsyncDisposable & {
+    ingot(...words: string[]): Promise<Ending & { readonly stdout: string }>;
+  }
+> {
+  const env = { XDG_CONFIG_HOME: join(folder, 'config') };
+  const words = ['serve', '--data', join(folder, 'library'), '--listen', '127.0.0.1:0'];
+  const daemon = startIngot(words, { env });
+  let said = '';
+  daemon.child.stderr?.on('data', (text: string) => {
+    said += text;
+  });
+  await eventually('the daemon listening', () => (said.includes('listening') ? true : undefined));
+  return {
+    ingot: async (...command) => {
+      const file = join(folder, 'stdout');
+      const fd = openSync(file, 'w');
+      const ending = await startIngot(command, { env, stdout: fd }).ended;
+      closeSync(fd);
+      return { ...ending, stdout: readFileSync(file, 'utf8') };
+    },
+    [Symbol.asyncDispose]: async () => {
+      daemon.child.kill('SIGTERM');
+      await daemon.ended;
+    },
+  };
 }
 
 function pullWithStdin(disk: LoopFilesystem, stdin: string, output: string): Promise<Ending> {

@@ -268,6 +268,7 @@ look() {
   read -r boot < /proc/sys/kernel/random/boot_id
   text "uid $(id -u)
 boot $boot
+arch $(uname -m)
 tools$found
 kind $kind
 path $path

@@ -139,13 +139,16 @@ async function snapshotParts(
 
 /** A snapshot whose last pass also ends the session, so that a stream that was cut is no success. */
 class RemoteSnapshot implements SnapshotSource {
+  /** The device's architecture as `uname -m` has it. */
+  readonly arch: string;
   readonly sizeBytes: number;
   /** Each pass would bring every byte over the link again: one frozen pass is shorter. */
   readonly mayChange = false;
   readonly #snapshot: DiskSnapshot;
   readonly #session: DeviceSession;
 
-  constructor(snapshot: DiskSnapshot, session: DeviceSession) {
+  constructor(snapshot: DiskSnapshot, session: DeviceSession, arch: string) {
+    this.arch = arch;
     this.#snapshot = snapshot;
     this.#session = session;
     this.sizeBytes = snapshot.sizeBytes;
@@ -193,7 +196,9 @@ class RemoteSnapshot implements SnapshotSource {
  * @throws IngotError `request-invalid`, `ssh-failed`, `remote-refused`, `tool-missing`,
  *   `source-not-found`, `source-unsupported`, `target-would-freeze`
  */
-export async function openRemoteSource(request: RemoteRequest): Promise<SnapshotSource> {
+export async function openRemoteSource(
+  request: RemoteRequest,
+): Promise<SnapshotSource & { readonly arch: string }> {
   const target = parseSshTarget(request.url);
   await using undo = new AsyncDisposableStack();
   const script = readFileSync(DEVICE_SCRIPT, 'utf8');
@@ -210,5 +215,9 @@ export async function openRemoteSource(request: RemoteRequest): Promise<Snapshot
   if (request.freeze) refuseTargetsHere(facts.bootId, located.mounts, request.forbiddenPaths);
   const parts = await snapshotParts({ session, located, facts }, request);
   if (parts.guard !== undefined) undo.use(parts.guard);
-  return new RemoteSnapshot(new DiskSnapshot({ ...parts, owned: undo.move() }), session);
+  return new RemoteSnapshot(
+    new DiskSnapshot({ ...parts, owned: undo.move() }),
+    session,
+    facts.arch,
+  );
 }

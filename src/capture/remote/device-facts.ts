@@ -27,6 +27,8 @@ export interface RemoteVolume {
 /** What `look` told about a device and one path on it. */
 export interface DeviceFacts {
   readonly bootId: string;
+  /** As `uname -m` has it: `x86_64`, `aarch64`, … */
+  readonly arch: string;
   readonly tools: ReadonlySet<string>;
   readonly kind: 'device' | 'folder' | 'file' | 'missing';
   /** Absolute, with links resolved. */
@@ -94,6 +96,7 @@ export function parseDeviceFacts(text: string): DeviceFacts {
   const number = one('number');
   return {
     bootId: one('boot'),
+    arch: one('arch'),
     tools: new Set((head.find((row) => row.startsWith('tools')) ?? '').split(' ').slice(1)),
     kind,
     path: one('path'),
