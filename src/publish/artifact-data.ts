@@ -12,6 +12,12 @@ import {
 import type { StreamCompressor } from '../capture/index.ts';
 import { inOrder } from './restore/in-order.ts';
 
+/** How a payload is read. */
+interface OpenPayload {
+  readonly keptBytes: number;
+  readonly signal: AbortSignal | undefined;
+}
+
 /** A file that becomes a payload file of an artifact. */
 export interface ArtifactPayload {
   readonly name: string;
@@ -23,9 +29,9 @@ export interface ArtifactPayload {
   /**
    * Reads the file from its first byte; it is called once or twice and gives the same bytes.
    *
-   * @returns pieces of any length that nobody changes afterwards
+   * @returns pieces of any length; each stays unchanged until `keptBytes` more bytes were given out
    */
-  open(signal: AbortSignal | undefined): AsyncIterable<Buffer>;
+  open(options: OpenPayload): AsyncIterable<Buffer>;
 }
 
 /** How the data part is compressed; no compressor goes with `none`. */
@@ -44,6 +50,14 @@ interface CodedPiece {
   readonly coded: Iterable<Uint8Array>;
   readonly crc32: number;
   readonly plainBytes: number;
+}
+
+/** @returns how many bytes behind the newest one are still in use while data is coded */
+export function keptBytesOf({ compressor }: DataCoding): number {
+  if (compressor === undefined) return MAX_CHUNK_BYTES;
+  // One piece is being put together, one is handed over, the others are under way.
+  const largest = Math.max(compressor.pieceBytes, MAX_CHUNK_BYTES);
+  return (compressor.piecesInFlight + 2) * largest;
 }
 
 const run = <T>(job: () => Promise<T>): Promise<T> => job();

@@ -16,6 +16,7 @@ import {
   codeSmall,
   type DataCoding,
   exactly,
+  keptBytesOf,
 } from './artifact-data.ts';
 
 /** Coded data up to this size is kept in memory where it would have to be coded twice. */
@@ -87,7 +88,8 @@ class PayloadReader {
     const { payloads, onProgress = noProgress, signal } = this.#request;
     const hash = createHash('sha256');
     let sizeBytes = 0;
-    for await (const piece of payloads[index]?.open(signal) ?? []) {
+    const options = { signal, keptBytes: keptBytesOf(this.#request) };
+    for await (const piece of payloads[index]?.open(options) ?? []) {
       signal?.throwIfAborted();
       hash.update(piece);
       sizeBytes += piece.length;

@@ -122,7 +122,7 @@ export class ArtifactEdit implements AsyncDisposable {
       mode,
       sizeBytes,
       isAugmented,
-      open: () => readFilePieces(join(folder, 'files', name)),
+      open: ({ keptBytes }) => readFilePieces(join(folder, 'files', name), { keptBytes }),
     }));
   }
 

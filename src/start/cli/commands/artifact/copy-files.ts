@@ -20,7 +20,7 @@ export async function copyRange(
   { output, signal }: { readonly output: OutputFile; readonly signal: AbortSignal },
 ): Promise<void> {
   let at = from;
-  for await (const piece of readFilePieces(path, from)) {
+  for await (const piece of readFilePieces(path, { fromByte: from, keptBytes: 0 })) {
     if (at >= to) return;
     signal.throwIfAborted();
     const part = piece.subarray(0, to - at);
@@ -83,7 +83,7 @@ export async function openWorkingCopy(path: string, signal: AbortSignal): Promis
   const copy = join(dirname(original), `.${basename(original)}.${tail}.partial`);
   await using undo = new AsyncDisposableStack();
   undo.defer(() => rm(copy, { force: true }));
-  await writeSparse(copy, readFilePieces(original), signal);
+  await writeSparse(copy, readFilePieces(original, { keptBytes: 0 }), signal);
   const kept = undo.move();
   return {
     path: copy,

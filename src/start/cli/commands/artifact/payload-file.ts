@@ -24,22 +24,53 @@ function unreadable(path: string, cause: unknown): IngotError {
   );
 }
 
+/** Which part of a file is read, and how. */
+interface ReadOptions {
+  /** The first byte; 0 if it is not given. */
+  readonly fromByte?: number;
+  /** A piece stays unchanged until so many more bytes were given out; for ever if not given. */
+  readonly keptBytes?: number;
+}
+
+/** Buffers that are used again: fresh ones for every MiB would keep the collector busy. */
+class ReusedBuffers {
+  readonly #keptBytes: number;
+  readonly #used: { readonly buffer: Buffer; readonly endByte: number }[] = [];
+
+  constructor(keptBytes: number) {
+    this.#keptBytes = keptBytes;
+  }
+
+  take(atByte: number): Buffer {
+    const oldest = this.#used[0];
+    if (oldest === undefined || atByte - oldest.endByte < this.#keptBytes) {
+      return Buffer.allocUnsafeSlow(READ_BYTES);
+    }
+    this.#used.shift();
+    return oldest.buffer;
+  }
+
+  gaveOut(buffer: Buffer, endByte: number): void {
+    if (Number.isFinite(this.#keptBytes)) this.#used.push({ buffer, endByte });
+  }
+}
+
 /**
- * Reads a file from a byte of it, the first if none is given, to its end; the buffers are the
- * caller's.
+ * Reads a file from a byte of it to its end.
  *
  * @throws IngotError `file-not-found`, `source-unreadable`
  */
 export async function* readFilePieces(
   path: string,
-  fromByte = 0,
+  { fromByte = 0, keptBytes = Number.POSITIVE_INFINITY }: ReadOptions = {},
 ): AsyncGenerator<Buffer, void, undefined> {
   const handle = await open(path, 'r').catch((cause: unknown) => {
     throw unreadable(path, cause);
   });
+  const buffers = new ReusedBuffers(keptBytes);
   try {
     for (let position = fromByte; ; ) {
-      const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+      const buffer = buffers.take(position);
       const { bytesRead } = await handle
         .read(buffer, 0, READ_BYTES, position)
         .catch((cause: unknown) => {
@@ -47,6 +78,7 @@ export async function* readFilePieces(
         });
       if (bytesRead === 0) return;
       position += bytesRead;
+      buffers.gaveOut(buffer, position);
       yield buffer.subarray(0, bytesRead);
     }
   } finally {
@@ -106,7 +138,10 @@ export async function openRootfsFile(path: string): Promise<ArtifactPayload> {
     mode: ROOTFS_MODE,
     isAugmented: false,
     sizeBytes: status.isFile() && compression === 'none' ? status.size : undefined,
-    open: () => asBuffers(decompress(compression, readFilePieces(path), path)),
+    open: ({ keptBytes }) =>
+      compression === 'none'
+        ? readFilePieces(path, { keptBytes })
+        : asBuffers(decompress(compression, readFilePieces(path), path)),
   };
 }
 
@@ -122,6 +157,6 @@ export async function openModuleFile(path: string, isAugmented: boolean): Promis
     mode: status.mode & 0o777,
     isAugmented,
     sizeBytes: status.isFile() ? status.size : undefined,
-    open: () => readFilePieces(path),
+    open: ({ keptBytes }) => readFilePieces(path, { keptBytes }),
   };
 }
