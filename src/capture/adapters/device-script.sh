@@ -332,7 +332,8 @@ open_device() {
   takes direct 1 && direct=1 flags=direct
   takes skip_bytes,count_bytes 4096 && bytes=1 flags=${flags:+$flags,}skip_bytes,count_bytes
   text "direct $direct
-bytes $bytes"
+bytes $bytes
+block $(blockdev --getbsz "$device" 2>/dev/null || echo 0)"
 }
 
 dd_range() {

@@ -2,10 +2,12 @@ import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { errnoOf, IngotError } from '../../base/index.ts';
 import type { DiskReader } from '../disk-reader.ts';
-import { addressOf, blockDeviceSize, flushBlockDeviceCache } from './libc.ts';
+import { addressOf, blockDeviceSize, cacheBlockSize, flushBlockDeviceCache } from './libc.ts';
 
 /** Suits every logical block size and the DMA alignment of common drivers. */
 const ALIGNMENT = 4096;
+/** Pages of the cache are dropped as a whole, or not at all. */
+const PAGE_BYTES = 4096;
 /** What one read may ask for; larger ones are a mistake of the caller. */
 const MAX_READ_BYTES = 64 * 1024 * 1024;
 
@@ -91,10 +93,10 @@ class DirectReader implements DiskReader {
         await readFully(this.#direct, room, span);
         return;
       } catch (thrown) {
-        // A device's last blocks may be no multiple of its block size: they go through the cache,
+        // A device's last bytes may be no multiple of its block size: they go through the cache,
         // which is emptied first.
         if (errnoOf(thrown) !== 'EINVAL') throw thrown;
-        flushBlockDeviceCache(this.#buffered.fd);
+        this.#emptyCache();
       }
     }
     await readFully(this.#buffered, room, span);
@@ -102,7 +104,20 @@ class DirectReader implements DiskReader {
 
   async dropStale(): Promise<void> {
     // With O_DIRECT the kernel writes dirty pages of the range before each read by itself.
-    if (this.#direct === undefined) flushBlockDeviceCache(this.#buffered.fd);
+    if (this.#direct === undefined) this.#emptyCache();
+  }
+
+  /** Refuses where pages stay in the cache because metadata beside the data is in use. */
+  #emptyCache(): void {
+    const blockBytes = cacheBlockSize(this.#buffered.fd);
+    if (blockBytes < PAGE_BYTES) {
+      throw new IngotError(
+        'source-unsupported',
+        `${this.#path} refuses direct reads, and its cache is not to be trusted with blocks of ${blockBytes} bytes`,
+        { blockBytes },
+      );
+    }
+    flushBlockDeviceCache(this.#buffered.fd);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

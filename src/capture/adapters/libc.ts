@@ -15,6 +15,7 @@ const FIFREEZE = 0xc0045877;
 const FITHAW = 0xc0045878;
 const BLKGETSIZE64 = 0x80081272;
 const BLKFLSBUF = 0x1261;
+const BLKBSZGET = 0x80081270;
 const FIONREAD = 0x541b;
 const SIOCOUTQ = 0x5411;
 const SEEK_DATA = 3;
@@ -67,6 +68,13 @@ export function blockDeviceSize(fd: number): number {
   const size = Buffer.alloc(8);
   if (rawIoctl(fd, BLKGETSIZE64, size) !== 0) throw new LibcError('BLKGETSIZE64', koffi.errno());
   return Number(size.readBigUInt64LE());
+}
+
+/** @returns the block size that a device's cache uses: that of the filesystem mounted from it */
+export function cacheBlockSize(fd: number): number {
+  const size = Buffer.alloc(8);
+  if (rawIoctl(fd, BLKBSZGET, size) !== 0) throw new LibcError('BLKBSZGET', koffi.errno());
+  return size.readInt32LE();
 }
 
 /** Drops what the page cache holds of a block device, after writing what is dirty. */

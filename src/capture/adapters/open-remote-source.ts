@@ -81,6 +81,9 @@ function freezePlan(located: RemoteSource): FreezePlan {
 }
 
 /** What a session on a device consists of while it is captured. */
+/** Pages of the device's cache are dropped as a whole, or not at all. */
+const PAGE_BYTES = 4096;
+
 interface Opened {
   readonly session: DeviceSession;
   readonly located: RemoteSource;
@@ -92,11 +95,18 @@ async function snapshotParts(
   request: RemoteRequest,
 ): Promise<Omit<DiskSnapshotParts, 'owned'>> {
   const willFreeze = request.freeze && located.mounts.length > 0;
-  const { isDirect } = await session.open(located.devicePath);
+  const { isDirect, blockBytes } = await session.open(located.devicePath);
   if (!isDirect && !facts.tools.has('blockdev')) {
     throw new IngotError(
       'tool-missing',
       'dd on the device cannot read past its cache, and there is no blockdev to drop it',
+    );
+  }
+  if (!isDirect && located.mounts.length > 0 && blockBytes < PAGE_BYTES) {
+    // A page with one block of pinned metadata is never dropped, nor is what is stale beside it.
+    throw new IngotError(
+      'remote-refused',
+      `dd on the device cannot read past its cache, which is not to be trusted with blocks of ${blockBytes} bytes`,
     );
   }
   const reader = new RemoteReader(session, {

@@ -78,10 +78,17 @@ export class DeviceSession implements AsyncDisposable {
     return this.#exchange(`look ${oneLine(path)}\n`, () => this.#text());
   }
 
-  /** Chooses the device to read. @returns whether its dd reads past the page cache */
-  async open(devicePath: string): Promise<{ readonly isDirect: boolean }> {
+  /**
+   * Chooses the device to read.
+   *
+   * @returns whether its dd reads past the page cache, and the size of a block there (0: unknown)
+   */
+  async open(
+    devicePath: string,
+  ): Promise<{ readonly isDirect: boolean; readonly blockBytes: number }> {
     const text = await this.#exchange(`open ${oneLine(devicePath)}\n`, () => this.#text());
-    return { isDirect: /^direct 1$/m.test(text) };
+    const blockBytes = Number(/^block (\d{1,9})$/m.exec(text)?.[1] ?? 0);
+    return { isDirect: /^direct 1$/m.test(text), blockBytes };
   }
 
   async sync(): Promise<void> {
