@@ -32,4 +32,5 @@ export type {
   OpenPage,
 } from './library/open-image.ts';
 export { decidePrune, type PruneDecision, type PrunePolicy } from './library/prune.ts';
+export type { ImportOptions, TransferOptions } from './library/transfer.ts';
 export type { VerifyOptions, VerifyReport } from './library/verify.ts';

@@ -26,8 +26,11 @@ export async function openSqliteCatalogue(
   return catalogueOver(
     (name, values) => thread.call(name, values),
     async () => {
-      await thread.call('close', []);
-      await thread.end();
+      try {
+        await thread.call('close', []);
+      } finally {
+        await thread.end();
+      }
     },
   );
 }
@@ -140,6 +143,7 @@ class CatalogueThread {
   readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>();
   #number = 0;
   #death: Error | undefined;
+  #hasExited = false;
 
   constructor(folder: string) {
     this.#worker = new Worker(new URL('./sqlite-catalogue-worker.ts', import.meta.url), {
@@ -147,11 +151,16 @@ class CatalogueThread {
     });
     this.#worker.on('message', (answer: Answer) => this.#settle(answer));
     this.#worker.on('error', (error) => this.#die(error));
-    this.#worker.on('exit', () => this.#die(new Error('the thread of the catalogue has ended')));
+    this.#worker.on('exit', () => {
+      this.#hasExited = true;
+      this.#die(new Error('its thread has ended'));
+    });
   }
 
   async call(name: string, values: unknown[]): Promise<unknown> {
-    if (this.#death !== undefined) throw this.#unusable(this.#death);
+    if (this.#death !== undefined && (name !== 'close' || this.#hasExited)) {
+      throw this.#unusable(this.#death);
+    }
     this.#number += 1;
     const waiting = Promise.withResolvers<unknown>();
     this.#waiting.set(this.#number, waiting);
@@ -167,7 +176,11 @@ class CatalogueThread {
     const waiting = this.#waiting.get(number);
     this.#waiting.delete(number);
     if (failure !== undefined) {
-      waiting?.reject(new IngotError(failure.code, failure.message, failure.facts));
+      const error = new IngotError(failure.code, failure.message, failure.facts);
+      // A file that could not be read or written may have lost a transaction: nothing more is
+      // believed until the library was opened again.
+      if (failure.code === 'library-unusable') this.#death ??= error;
+      waiting?.reject(error);
     } else if (bug !== undefined) waiting?.reject(bug);
     else waiting?.resolve(result);
   }
@@ -179,6 +192,13 @@ class CatalogueThread {
   }
 
   #unusable(cause: Error): IngotError {
-    return new IngotError('library-unusable', 'the catalogue has ended', {}, { cause });
+    return new IngotError(
+      'library-unusable',
+      `the catalogue has ended: ${cause.message}`,
+      {},
+      {
+        cause,
+      },
+    );
   }
 }

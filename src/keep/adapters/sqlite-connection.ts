@@ -56,6 +56,13 @@ export class SqliteConnection {
     return this.#statement(sql).all(...values) as Row[];
   }
 
+  /** Gives rows as arrays of columns: half the cost of objects, for queries of many rows. */
+  values(sql: string, ...values: SQLInputValue[]): SQLInputValue[][] {
+    const statement = this.#statement(sql);
+    statement.setReturnArrays(true);
+    return statement.all(...values) as unknown as SQLInputValue[][];
+  }
+
   /** Runs `work` as one transaction; rolls back when it throws. */
   transaction<T>(work: () => T): T {
     return translated(() => {

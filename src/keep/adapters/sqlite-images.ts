@@ -9,15 +9,7 @@ import type {
   PageRow,
 } from '../library/catalogue.ts';
 import type { SqliteConnection } from './sqlite-connection.ts';
-import {
-  blobOf,
-  imageOf,
-  LIVE,
-  PLACE_COLUMNS,
-  pageOf,
-  placeOf,
-  QUARANTINED,
-} from './sqlite-rows.ts';
+import { blobOf, imageOf, LIVE, pageOf, placesOf, QUARANTINED } from './sqlite-rows.ts';
 
 /** The catalogue's calls for readers and owners of images. */
 export function imageCalls(db: SqliteConnection) {
@@ -72,13 +64,7 @@ export function imageCalls(db: SqliteConnection) {
     },
 
     locate(digests: readonly Digest[]): (ChunkPlace | undefined)[] {
-      return digests.map((digest) => {
-        const row = db.get(
-          `SELECT ${PLACE_COLUMNS} FROM chunks c JOIN packs p ON p.id = c.pack_id WHERE c.digest = ?`,
-          blobOf(digest),
-        );
-        return row === undefined ? undefined : placeOf(row);
-      });
+      return placesOf(db, digests);
     },
 
     quarantine(places: readonly { digest: Digest; packId: string }[]): void {

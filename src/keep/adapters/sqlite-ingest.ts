@@ -3,7 +3,7 @@ import type { PackEntry } from '../../bytes/index.ts';
 import type { ChunkPlace, ImageRow, PackRow, PageRow } from '../library/catalogue.ts';
 import type { SqliteConnection } from './sqlite-connection.ts';
 import { insertImage, updateImage } from './sqlite-images.ts';
-import { blobOf, CONDEMNED, LIVE, PLACE_COLUMNS, placeOf, QUARANTINED } from './sqlite-rows.ts';
+import { blobOf, LIVE, placesOf, QUARANTINED } from './sqlite-rows.ts';
 
 /** Pages looked at before a chunk counts as not granted: the client then uploads it, which is safe. */
 const MOST_PAGES_PER_GRANT = 1000;
@@ -28,35 +28,35 @@ export function ingestCalls(db: SqliteConnection) {
     grant(session: string, accountId: Id<'acc'>, digests: readonly Digest[]): boolean[] {
       return db.transaction(() => {
         const id = needSession(db, session);
-        return digests.map((digest) => {
-          const chunk = liveChunk(db, digest);
-          if (chunk === undefined) return false;
-          const seen = db.get(
-            `SELECT 1 FROM
-               (SELECT page_id FROM page_chunks WHERE chunk_id = ? LIMIT ${MOST_PAGES_PER_GRANT}) pc
-               CROSS JOIN image_pages ip ON ip.page_id = pc.page_id
-               CROSS JOIN state.images i ON i.id = ip.image_id
-             WHERE (i.owner_id = ? OR i.is_public = 1) AND i.status IN ('available', 'deprecated')
-             LIMIT 1`,
-            chunk,
-            accountId,
-          );
-          if (seen === undefined && !holds(db, id, chunk)) return false;
-          hold(db, id, chunk);
-          return true;
-        });
+        const rows = db.values(
+          `SELECT j.key, c.id FROM json_each(?) j CROSS JOIN chunks c ON c.digest = unhex(j.value)
+             WHERE c.state = ${LIVE} AND (
+               EXISTS (SELECT 1 FROM temp.session_chunks sc
+                 WHERE sc.session_id = ? AND sc.chunk_id = c.id)
+               OR EXISTS (SELECT 1 FROM
+                   (SELECT page_id FROM page_chunks WHERE chunk_id = c.id
+                      LIMIT ${MOST_PAGES_PER_GRANT}) pc
+                   CROSS JOIN image_pages ip ON ip.page_id = pc.page_id
+                   CROSS JOIN state.images i ON i.id = ip.image_id
+                 WHERE (i.owner_id = ? OR i.is_public = 1)
+                   AND i.status IN ('available', 'deprecated')))`,
+          JSON.stringify(digests),
+          id,
+          accountId,
+        ) as number[][];
+        return holdAll(db, id, rows, digests.length);
       });
     },
 
     deliver(session: string, digests: readonly Digest[]): boolean[] {
       return db.transaction(() => {
         const id = needSession(db, session);
-        return digests.map((digest) => {
-          const chunk = liveChunk(db, digest);
-          if (chunk === undefined) return false;
-          hold(db, id, chunk);
-          return true;
-        });
+        const rows = db.values(
+          `SELECT j.key, c.id FROM json_each(?) j CROSS JOIN chunks c ON c.digest = unhex(j.value)
+             WHERE c.state = ${LIVE}`,
+          JSON.stringify(digests),
+        ) as number[][];
+        return holdAll(db, id, rows, digests.length);
       });
     },
 
@@ -73,23 +73,20 @@ export function ingestCalls(db: SqliteConnection) {
 
     placesFor(session: string, digests: readonly Digest[]): ChunkPlace[] {
       const id = needSession(db, session);
-      return digests.map((digest) => {
-        const row = db.get(
-          `SELECT ${PLACE_COLUMNS} FROM chunks c JOIN packs p ON p.id = c.pack_id WHERE c.digest = ?`,
-          blobOf(digest),
+      const places = placesOf(
+        db,
+        digests,
+        `c.state <> ${QUARANTINED} AND EXISTS (SELECT 1 FROM temp.session_chunks sc
+           WHERE sc.session_id = ? AND sc.chunk_id = c.id)`,
+        id,
+      );
+      return places.map((place, i) => {
+        if (place !== undefined) return place;
+        throw new IngotError(
+          'chunk-missing',
+          `the manifest names the chunk ${digests[i]}, which was neither granted nor delivered`,
+          { digest: digests[i] ?? '' },
         );
-        if (
-          row === undefined ||
-          row['state'] === QUARANTINED ||
-          !holds(db, id, Number(row['id']))
-        ) {
-          throw new IngotError(
-            'chunk-missing',
-            `the manifest names the chunk ${digest}, which was neither granted nor delivered`,
-            { digest },
-          );
-        }
-        return placeOf(row);
       });
     },
 
@@ -169,13 +166,12 @@ export function addPage(db: SqliteConnection, page: PageRow, digests: readonly D
     page.layout?.plainCrc32 ?? null,
     page.layout === undefined ? null : blobOf(page.layout.codedTag),
   );
-  for (const digest of digests) {
-    db.run(
-      'INSERT OR IGNORE INTO page_chunks (chunk_id, page_id) SELECT id, ? FROM chunks WHERE digest = ?',
-      pageId,
-      blobOf(digest),
-    );
-  }
+  db.run(
+    `INSERT OR IGNORE INTO page_chunks (chunk_id, page_id)
+       SELECT c.id, ? FROM json_each(?) j CROSS JOIN chunks c ON c.digest = unhex(j.value)`,
+    pageId,
+    JSON.stringify(digests),
+  );
   return pageId;
 }
 
@@ -223,11 +219,19 @@ function forgetLayouts(db: SqliteConnection, chunk: number): void {
   );
 }
 
-function liveChunk(db: SqliteConnection, digest: Digest): number | undefined {
-  const row = db.get('SELECT id, state FROM chunks WHERE digest = ?', blobOf(digest));
-  return row === undefined || row['state'] === CONDEMNED || row['state'] === QUARANTINED
-    ? undefined
-    : Number(row['id']);
+/** Notes chunks for a session; returns for each place in a list whether there was one. */
+function holdAll(
+  db: SqliteConnection,
+  session: number,
+  rows: readonly number[][],
+  count: number,
+): boolean[] {
+  const isHeld: boolean[] = new Array(count).fill(false);
+  for (const [key = 0, chunk = 0] of rows) {
+    hold(db, session, chunk);
+    isHeld[key] = true;
+  }
+  return isHeld;
 }
 
 function hold(db: SqliteConnection, session: number, chunk: number): void {
@@ -236,15 +240,6 @@ function hold(db: SqliteConnection, session: number, chunk: number): void {
     session,
     chunk,
   );
-}
-
-function holds(db: SqliteConnection, session: number, chunk: number): boolean {
-  const row = db.get(
-    'SELECT 1 FROM temp.session_chunks WHERE session_id = ? AND chunk_id = ?',
-    session,
-    chunk,
-  );
-  return row !== undefined;
 }
 
 function sessionId(db: SqliteConnection, session: string): number | undefined {

@@ -3,7 +3,7 @@ import type { Account, ApiClient } from '../accounts/account-catalogue.ts';
 import type { Job, JobKind, JobState } from '../jobs/job-catalogue.ts';
 import type { ChunkPlace, ImageRow, PageRow } from '../library/catalogue.ts';
 import type { ImageKind, ImageStatus } from '../library/image.ts';
-import type { Row } from './sqlite-connection.ts';
+import type { Row, SqliteConnection } from './sqlite-connection.ts';
 
 /** Numbers of {@link ChunkPlace.state} in the index. */
 export const LIVE = 0;
@@ -23,6 +23,48 @@ export function textOf(value: Row[string] | undefined): string {
 
 export function blobOf(digest: Digest): Buffer {
   return Buffer.from(digest, 'hex');
+}
+
+/**
+ * Finds many chunks with one statement.
+ *
+ * @param where a condition on the chunk `c`, with `values` for its marks
+ * @returns one place per digest, in their order; undefined where there is none
+ */
+export function placesOf(
+  db: SqliteConnection,
+  digests: readonly Digest[],
+  where = '1',
+  ...values: number[]
+): (ChunkPlace | undefined)[] {
+  const rows = db.values(
+    `SELECT j.key, c.pack_id, c.offset_bytes, c.coded_bytes, c.plain_bytes, c.plain_crc,
+       c.coded_crc, c.state
+     FROM json_each(?) j CROSS JOIN chunks c ON c.digest = unhex(j.value) WHERE ${where}`,
+    JSON.stringify(digests),
+    ...values,
+  ) as number[][];
+  const packs = new Map<number, string>();
+  const places: (ChunkPlace | undefined)[] = new Array(digests.length).fill(undefined);
+  for (const row of rows) {
+    const [key = 0, pack = 0, offsetBytes = 0, codedBytes = 0, plainBytes = 0] = row;
+    let packId = packs.get(pack);
+    if (packId === undefined) {
+      packId = textOf(db.get('SELECT name FROM packs WHERE id = ?', pack)?.['name']);
+      packs.set(pack, packId);
+    }
+    places[key] = {
+      digest: digests[key] as Digest,
+      packId,
+      offsetBytes,
+      codedBytes,
+      plainBytes,
+      plainCrc32: row[5] ?? 0,
+      codedCrc32: row[6] ?? 0,
+      state: STATES[row[7] ?? QUARANTINED] ?? 'quarantined',
+    };
+  }
+  return places;
 }
 
 export function placeOf(row: Row): ChunkPlace {

@@ -4,7 +4,16 @@ import type { ChunkPlace, ImageRow, PackRow, PackUsage, PageRow } from '../libra
 import type { SqliteConnection } from './sqlite-connection.ts';
 import { insertImage, liveBytes, UNREFERENCED } from './sqlite-images.ts';
 import { addPackRow, addPage } from './sqlite-ingest.ts';
-import { blobOf, CONDEMNED, LIVE, PLACE_COLUMNS, pageOf, placeOf, textOf } from './sqlite-rows.ts';
+import {
+  blobOf,
+  CONDEMNED,
+  LIVE,
+  PLACE_COLUMNS,
+  pageOf,
+  placeOf,
+  placesOf,
+  textOf,
+} from './sqlite-rows.ts';
 
 /** The catalogue's calls for collection, verify and rebuild. */
 export function upkeepCalls(db: SqliteConnection) {
@@ -154,10 +163,7 @@ export function upkeepCalls(db: SqliteConnection) {
 
     adoptPage(imageId: string, number: number, page: PageRow, digests: readonly Digest[]): boolean {
       return db.transaction(() => {
-        for (const digest of digests) {
-          const known = db.get('SELECT 1 FROM chunks WHERE digest = ?', blobOf(digest));
-          if (known === undefined) return false;
-        }
+        if (placesOf(db, digests).includes(undefined)) return false;
         db.run(
           'INSERT OR REPLACE INTO image_pages (image_id, number, page_id) VALUES (?, ?, ?)',
           imageId,

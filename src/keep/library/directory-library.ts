@@ -20,17 +20,18 @@ import { backupState, lastBackup } from './backup.ts';
 import type { Catalogue, ImageChanges, ImageRow, LibraryCounts } from './catalogue.ts';
 import { type CollectOptions, type CollectReport, collectGarbage } from './collect.ts';
 import { DirectoryIngest } from './directory-ingest.ts';
-import type { ImageDescription } from './image.ts';
+import type { Image, ImageDescription } from './image.ts';
 import { ImageLeases } from './image-leases.ts';
 import type { AccountLibrary, LibrarySession } from './image-library.ts';
 import type { LibraryContext, LibraryLimits } from './library-context.ts';
 import { createLibraryKey, type LibraryKey, readLibraryKey } from './library-key.ts';
-import { ManifestFiles, makeManifestFolders } from './manifest-files.ts';
+import { ManifestFiles, makeLibraryFolders } from './manifest-files.ts';
 import { Mutex } from './mutex.ts';
 import { PlainDigests } from './plain-digests.ts';
 import { recoverLibrary } from './recover.ts';
 import { Reserve } from './reserve.ts';
 import { StoppingDisk } from './stopping-disk.ts';
+import { exportImage, type ImportOptions, importImage, type TransferOptions } from './transfer.ts';
 import { type VerifyOptions, type VerifyReport, verifyLibrary } from './verify.ts';
 
 /** What a library is opened with. */
@@ -127,7 +128,7 @@ export class DirectoryLibrary implements AsyncDisposable {
     undo.use(await parts.disk.lock('lock'));
     const disk = new StoppingDisk(parts.disk);
     const key = (await readLibraryKey(disk)) ?? (await createLibrary(disk));
-    await makeFolders(disk);
+    await makeLibraryFolders(disk);
     const catalogue = undo.use(await parts.openCatalogue({ isIndexLost: isRebuild }));
     const packFiles = undo.use(new PackFiles(disk));
     const limits = { ...LIMITS, ...parts.limits };
@@ -142,6 +143,7 @@ export class DirectoryLibrary implements AsyncDisposable {
       log: parts.log,
       limits,
       libraryId: key.libraryId,
+      key,
       manifests: new ManifestFiles(disk, key),
       leases: new ImageLeases((imageId) => {
         if (library !== undefined) library.#onFree(imageId);
@@ -180,6 +182,39 @@ export class DirectoryLibrary implements AsyncDisposable {
   /** Queues a collection; forced and unforced ones are two jobs. */
   async queueCollection(isForced: boolean): Promise<Job> {
     return await this.jobs.add('collect', isForced ? FORCED : '');
+  }
+
+  /**
+   * Copies an image into an empty directory, from which any library can take it in, and
+   * docs/restore-image.py can restore it.
+   *
+   * @throws IngotError `image-not-found`, `chunk-corrupt`, `target-in-use` when it is not empty
+   */
+  async exportImage(
+    imageId: Id<'img'>,
+    target: Disk,
+    options: TransferOptions = {},
+  ): Promise<void> {
+    const release = this.#context.leases.take(imageId);
+    try {
+      await exportImage(this.#context, imageId, target, options);
+    } finally {
+      release();
+    }
+  }
+
+  /**
+   * Takes an exported image in, under a new id; every byte is compared as in any other ingest.
+   *
+   * @throws IngotError `manifest-invalid` when somebody signed it whose key is not trusted
+   */
+  async importImage(
+    accountId: Id<'acc'>,
+    imageId: Id<'img'>,
+    source: Disk,
+    options: ImportOptions = {},
+  ): Promise<Image> {
+    return await importImage(this.#context, this.forAccount(accountId), imageId, source, options);
   }
 
   /** Copies the state to a new file in `backups/`. @returns its path in the data directory */
@@ -327,13 +362,6 @@ export class DirectoryLibrary implements AsyncDisposable {
   }
 }
 
-/** Also of a library that was copied by something that leaves empty folders out. */
-async function makeFolders(disk: Disk): Promise<void> {
-  await disk.makeFolder('packs');
-  await disk.makeFolder('incoming');
-  await makeManifestFolders(disk);
-}
-
 async function createLibrary(disk: Disk): Promise<LibraryKey> {
   const names = await disk.list('.');
   // A half-made library has no marker: making one again over it is safe, over anything else not.
@@ -344,7 +372,7 @@ async function createLibrary(disk: Disk): Promise<LibraryKey> {
       `the data directory is no library, and not empty: it has ${foreign[0]}`,
     );
   }
-  await makeFolders(disk);
+  await makeLibraryFolders(disk);
   return await createLibraryKey(disk);
 }
 

@@ -4,6 +4,7 @@ import type { PackFiles } from '../chunks/pack-reader.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
 import type { Catalogue } from './catalogue.ts';
 import type { ImageLeases } from './image-leases.ts';
+import type { LibraryKey } from './library-key.ts';
 import type { ManifestFiles } from './manifest-files.ts';
 import type { Mutex } from './mutex.ts';
 import type { Reserve } from './reserve.ts';
@@ -39,6 +40,7 @@ export interface LibraryContext {
   readonly log: Log;
   readonly limits: LibraryLimits;
   readonly libraryId: string;
+  readonly key: LibraryKey;
   readonly manifests: ManifestFiles;
   readonly packFiles: PackFiles;
   readonly leases: ImageLeases;

@@ -66,14 +66,17 @@ export async function createLibraryKey(disk: Disk): Promise<LibraryKey> {
     publicKey: publicKeyBytes(publicKey).toString('base64'),
     privateKey,
   };
-  const marker = {
-    format: 'ingot-library',
-    version: 1,
-    libraryId: key.libraryId,
-    publicKey: key.publicKey,
-  };
-  await writeWhole(disk, MARKER_FILE, Buffer.from(`${JSON.stringify(marker, null, 2)}\n`));
+  await writeMarker(disk, key);
   return key;
+}
+
+/** Writes the file that says whose signatures stand in a directory. */
+export async function writeMarker(
+  disk: Disk,
+  { libraryId, publicKey }: Pick<LibraryKey, 'libraryId' | 'publicKey'>,
+): Promise<void> {
+  const marker = { format: 'ingot-library', version: 1, libraryId, publicKey };
+  await writeWhole(disk, MARKER_FILE, Buffer.from(`${JSON.stringify(marker, null, 2)}\n`));
 }
 
 function parseMarker(bytes: Buffer): z.infer<typeof MARKER> {

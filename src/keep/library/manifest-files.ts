@@ -26,10 +26,13 @@ export const PAGE_FOLDERS: readonly string[] = Array.from({ length: 256 }, (_, i
 export class ManifestFiles {
   readonly #disk: Disk;
   readonly #key: LibraryKey;
+  readonly #trusted: readonly string[];
 
-  constructor(disk: Disk, key: LibraryKey) {
+  /** @param trusted further public keys whose signatures count, in base64 */
+  constructor(disk: Disk, key: LibraryKey, trusted: readonly string[] = []) {
     this.#disk = disk;
     this.#key = key;
+    this.#trusted = [key.publicKey, ...trusted];
   }
 
   /**
@@ -91,7 +94,7 @@ export class ManifestFiles {
         imageId,
       });
     }
-    const root = parseManifestRoot(bytes, [this.#key.publicKey]);
+    const root = parseManifestRoot(bytes, this.#trusted);
     if (root.imageId !== imageId) {
       throw new IngotError(
         'manifest-invalid',
@@ -100,6 +103,17 @@ export class ManifestFiles {
       );
     }
     return root;
+  }
+
+  /** Copies the signed root, byte for byte. */
+  async copyRoot(imageId: Id<'img'>, target: Disk): Promise<void> {
+    const bytes = await readWhole(this.#disk, rootPath(imageId), MAX_ROOT_BYTES);
+    if (bytes === undefined) {
+      throw new IngotError('manifest-invalid', `the manifest of ${imageId} is missing`, {
+        imageId,
+      });
+    }
+    await writeWhole(target, rootPath(imageId), bytes);
   }
 
   async removeRoot(imageId: Id<'img'>): Promise<void> {
@@ -135,9 +149,15 @@ export class ManifestFiles {
   }
 }
 
-/** Makes the folders that manifests lie in; those that are there stay. */
-export async function makeManifestFolders(disk: Disk): Promise<void> {
-  for (const folder of ['manifests', IMAGES_FOLDER, PAGES_FOLDER]) await disk.makeFolder(folder);
+/**
+ * Makes the folders of a library; those that are there stay.
+ *
+ * Also of one that was copied by something that leaves empty folders out.
+ */
+export async function makeLibraryFolders(disk: Disk): Promise<void> {
+  for (const folder of ['packs', 'incoming', 'manifests', IMAGES_FOLDER, PAGES_FOLDER]) {
+    await disk.makeFolder(folder);
+  }
   const there = new Set(await disk.list(PAGES_FOLDER));
   const missing = PAGE_FOLDERS.filter((folder) => !there.has(folder));
   if (missing.length === 0) return;
