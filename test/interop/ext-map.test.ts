@@ -59,7 +59,7 @@ const FEATURE_SETS: Readonly<Record<string, readonly string[]>> = {
   'uninit_bg with CRC-16, 32-bit': ['-b', '1024', '-O', '^metadata_csum,uninit_bg,^64bit'],
   'no group checksums': ['-b', '1024', '-O', '^metadata_csum,^uninit_bg'],
   '32-bit descriptors': ['-b', '1024', '-O', '^64bit'],
-  sparse_super2: ['-b', '1024', '-O', 'sparse_super2,^resize_inode'],
+  sparse_super2: ['-b', '1024', '-g', '2048', '-O', 'sparse_super2,^resize_inode'],
   'no journal': ['-b', '1024', '-O', '^has_journal'],
   inline_data: ['-b', '1024', '-I', '256', '-O', 'inline_data'],
   orphan_file: ['-b', '1024', '-O', 'orphan_file'],

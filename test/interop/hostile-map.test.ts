@@ -271,4 +271,80 @@ describe('maps of disks with damaged structures', {
       await attack(true);
     });
   }
+
+  /** Replaces bytes at one place at a time; each must be noticed, and nothing left out. */
+  async function assertNoticed(mutations: readonly Mutation[]): Promise<void> {
+    using base = openImage(image);
+    const sane = await readDiskMap(base);
+    assert.deepEqual(sane.notices, []);
+    for (const mutation of mutations) {
+      const map = await readDiskMap(new MutatedReader(base, [mutation]));
+      const what = `${mutation.bytes.length} at ${mutation.offset}`;
+      assert.notDeepEqual(map.notices, [], what);
+      assert.deepEqual(missingFrom(sane.allocated, map.allocated), [], what);
+    }
+  }
+
+  for (const type of ['ext2', 'ext4']) {
+    test(`${type}: a block bitmap that lost bits makes its group whole`, async () => {
+      makeExt('-t', type);
+      const groups = run('dumpe2fs', [image]).matchAll(/Block bitmap at (\d+)(?!.*UNINIT)/g);
+      const mutations: Mutation[] = [];
+      for (const [, block] of groups) {
+        mutations.push({ offset: Number(block) * 1024, bytes: Buffer.alloc(4) });
+        mutations.push({ offset: Number(block) * 1024, bytes: Buffer.alloc(256) });
+      }
+      using base = openImage(image);
+      const real: Mutation[] = [];
+      for (const mutation of mutations) {
+        const { offset, bytes } = mutation;
+        // Bitmaps that were never written hold zeros or old bytes, and are not read.
+        const old = await base.read(offset, bytes.length);
+        if (old[0] === 0xff) real.push(mutation);
+      }
+      assert.ok(real.length > 4);
+      await assertNoticed(real);
+    });
+  }
+
+  for (const [version, options] of [
+    [5, []],
+    [4, ['-m', 'crc=0']],
+  ] as const) {
+    test(`XFS version ${version}: a free space record that grew makes its group whole`, async () => {
+      rmSync(image, { force: true });
+      writeFileSync(image, '');
+      truncateSync(image, 320 * MIB);
+      run('mkfs.xfs', ['-q', '-f', ...options, image]);
+      const show = (...requests: string[]): string =>
+        run('xfs_db', ['-r', ...requests.flatMap((request) => ['-c', request]), image]);
+      const at = Number(/daddr is (\d+)/.exec(show('agf 0', 'addr bnoroot', 'daddr'))?.[1]);
+      const offset = at * 512 + (version === 5 ? 56 : 16);
+      using base = openImage(image);
+      const record = await base.read(offset, 8);
+      const grown = Buffer.from(record);
+      grown.writeUInt32BE(record.readUInt32BE(0) - 4, 0);
+      const longer = Buffer.from(grown);
+      longer.writeUInt32BE(record.readUInt32BE(4) + 4, 4);
+      // Moved, all counts are right: only the checksum of version 5 knows.
+      const mutations = version === 5 ? [grown, longer] : [longer];
+      await assertNoticed(mutations.map((bytes) => ({ offset, bytes })));
+    });
+  }
+
+  test('btrfs: an extent that moved makes everything whole', async () => {
+    makeDirtyImage(image, 144 * MIB);
+    run('mkfs.btrfs', ['-q', '-f', '-K', '-m', 'single', '--rootdir', tree, image]);
+    const dump = run('btrfs', ['inspect-internal', 'dump-tree', '-t', 'extent', image]);
+    // One that can move towards the one before it: its key still ascends, and all sums are right.
+    const keys = [...dump.matchAll(/key \((\d+) EXTENT_ITEM/g)].map((match) => Number(match[1]));
+    const key = keys.find((next, i) => i > 0 && next - (keys[i - 1] ?? 0) > 8192) ?? 0;
+    const wanted = Buffer.alloc(9);
+    wanted.writeBigUInt64LE(BigInt(key), 0);
+    wanted.writeUInt8(168, 8);
+    const at = readFileSync(image).lastIndexOf(wanted);
+    const moved = Buffer.alloc(8);
+    moved.writeBigUInt64LE(BigInt(key - 4096), 0);
+    await assertNoticed([{ offset: at, bytes: moved }]);
+  });
 });
