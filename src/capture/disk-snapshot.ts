@@ -125,7 +125,8 @@ export class DiskSnapshot implements SnapshotSource {
       );
       guard?.check();
       this.#filesystem = map.filesystem;
-      this.#mapNotices = map.notices;
+      this.#mapNotices =
+        guard === undefined ? map.notices : [...map.notices, ...freezeNotices(map.filesystem)];
       const pass = new DiskPass({
         kind,
         map,
@@ -172,4 +173,13 @@ export class DiskSnapshot implements SnapshotSource {
     this.#freezeMs = await guard.thaw();
     this.#consistency = 'frozen';
   }
+}
+
+/** What a freeze leaves undone, by filesystem. */
+function freezeNotices(filesystem: string | undefined): readonly string[] {
+  // The kernel ends JFS's log and marks it clean, but writes those pages at unmount only, so no
+  // journal replay mends them. @see linux fs/jfs/super.c jfs_freeze, fs/jfs/jfs_umount.c
+  return filesystem === 'jfs'
+    ? ["jfs: a freeze leaves its maps' control pages in memory: run fsck.jfs -f on each copy first"]
+    : [];
 }

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { type Ending, startIngot } from '../system/ingot-command.ts';
+import { type Ending, eventually, openPipe, startIngot } from '../system/ingot-command.ts';
 import { type Guest, startGuest } from './guest.ts';
 import { guestIsMissing } from './guest-packages.ts';
 
@@ -144,8 +144,13 @@ function restore(image: string, disk: string): void {
 /** The facts that a capture ends with: the last line of stderr. */
 function factsOf(ending: Ending): {
   readonly allocatedBytes: number;
-  readonly capture: { readonly consistency: string; readonly freezeMs: number };
+  readonly capture: {
+    readonly consistency: string;
+    readonly freezeMs: number;
+    readonly filesystem: string;
+  };
   readonly elapsedMs: number;
+  readonly notices: readonly string[];
 } {
   assert.equal(ending.status, 0, ending.stderr);
   return JSON.parse(ending.stderr.trim().split('\n').at(-1) ?? '');
@@ -199,6 +204,11 @@ describe('snapshot pull from a guest with Debian’s full kernel', { skip: missi
       const image = join(folder, name);
       const facts = factsOf(await pull('--source', `/${name}`, '-o', image));
       assert.equal(facts.capture.consistency, 'frozen');
+      assert.equal(facts.capture.filesystem, name);
+      assert.equal(
+        facts.notices.some((notice) => notice.includes('fsck.jfs')),
+        name === 'jfs',
+      );
       stopWriter();
       const wanted = treeOf(`/${name}`);
       guest.run(`umount /${name}`);
@@ -229,5 +239,20 @@ describe('snapshot pull from a guest with Debian’s full kernel', { skip: missi
     guest.run('umount /lvm');
     restore(image, 'lvm-copy');
     compareCopy('ext4', guest.disk('lvm-copy').device, wanted, before - 1);
+  });
+
+  test('LVM: the snapshot of a capture that was killed is removed by the device', async () => {
+    guest.run('mount /dev/vg/root /lvm');
+    using pipe = openPipe(folder);
+    const ssh = ['-S', '-F', '-S', guest.sshConfig];
+    const words = ['snapshot', 'pull', 'ssh://guest', ...ssh, '--source', '/lvm'];
+    const command = startIngot(words, { stdout: pipe.writeEnd });
+    pipe.started();
+    const volumes = (): string => guest.run('lvs --noheadings -o lv_name');
+    await eventually('a snapshot', () => (volumes().includes('ingot_') ? true : undefined), 60_000);
+    process.kill(command.pid, 'SIGKILL');
+    await command.ended;
+    await eventually('its end', () => (volumes().includes('ingot_') ? undefined : true), 60_000);
+    guest.run('touch /lvm/after; sync; umount /lvm');
   });
 });

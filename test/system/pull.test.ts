@@ -35,6 +35,7 @@ import {
 } from './loop-filesystem.ts';
 import { type SshDaemon, SUDO_PASSWORD, sshDaemonIsMissing, startSshDaemon } from './ssh-daemon.ts';
 
+const CANCELLED = 130;
 const FREEZE_LOST = 47;
 const SOURCE_FROZEN = 41;
 const SOURCE_NOT_FOUND = 42;
@@ -297,6 +298,13 @@ describe('snapshot pull over a real sshd', { skip: missing ?? false }, () => {
     });
   });
 
+  test('a cancelled ingot thaws, and says that it was cancelled', async () => {
+    await whileFrozen(async ({ command, disk }) => {
+      process.kill(command.pid, 'SIGINT');
+      assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 4000), 'still frozen');
+    }, CANCELLED);
+  });
+
   test('an ssh that stands still thaws after the beats are missed', async () => {
     await whileFrozen(async ({ command, disk }) => {
       const ssh = sshOf(command.pid);
@@ -365,6 +373,7 @@ async function whileFrozen(
     readonly command: RunningCommand;
     readonly disk: LoopFilesystem;
   }) => Promise<void>,
+  exitStatus = FREEZE_LOST,
 ): Promise<void> {
   using disk = loopFilesystem();
   writeFileSync(join(disk.mountPoint, 'data'), randomBytes(32 * 1024 * 1024));
@@ -378,7 +387,7 @@ async function whileFrozen(
   const drained = drain(pipe, command);
   const { status, signal, stderr } = await command.ended;
   await drained;
-  if (signal === null) assert.equal(status, FREEZE_LOST, stderr);
+  if (signal === null) assert.equal(status, exitStatus, stderr);
   await assertThawed(disk.mountPoint);
   await eventually('the end of everything on the device', () =>
     holdersOf(disk.mountPoint).length === 0 ? true : undefined,

@@ -37,6 +37,8 @@ export interface RemoteRequest {
   readonly askPassword: AskPassword;
   /** What is written here while the device is frozen: refused when the device is this machine. */
   readonly forbiddenPaths: readonly ForbiddenPath[];
+  /** Ends the session at once; the device thaws then. */
+  readonly signal: AbortSignal;
 }
 
 function chooseCodec(wanted: WireCodec | 'auto', tools: ReadonlySet<string>): WireCodec {
@@ -213,8 +215,14 @@ export async function openRemoteSource(
   await using undo = new AsyncDisposableStack();
   const script = readFileSync(DEVICE_SCRIPT, 'utf8');
   const channel = openSshChannel(target, SESSION_COMMAND, request.sshArguments);
-  const { askPassword } = request;
+  const { askPassword, signal } = request;
+  const hangUp = (): void => channel.closeInput();
+  signal.addEventListener('abort', hangUp, { once: true });
+  undo.defer(() => signal.removeEventListener('abort', hangUp));
   const session = undo.use(await logIn(channel, { script, askPassword, clock: systemClock }));
+  const breakOff = (): void => session.breakOff(signal.reason);
+  signal.addEventListener('abort', breakOff, { once: true });
+  undo.defer(() => signal.removeEventListener('abort', breakOff));
   let facts: DeviceFacts | undefined;
   const located = await locateRemote(request.source, async (path) => {
     const seen = parseDeviceFacts(await session.look(path));

@@ -124,6 +124,7 @@ function openSource(
     wire: options.wire,
     askPassword: (attempt) => sudoPassword(context, url, attempt),
     forbiddenPaths,
+    signal: context.signal,
   });
 }
 
