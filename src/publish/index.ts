@@ -9,6 +9,8 @@ export {
   writeArtifact,
 } from './artifact-write.ts';
 export { CodedImage } from './coded-image.ts';
+export { type GeneralizeStep, planGeneralize } from './generalize/plan.ts';
+export { GENERALIZE_RULES } from './generalize/rules.ts';
 export { type ImageArtifact, publishImageArtifact } from './image-artifact.ts';
 export {
   type EditorEntry,

@@ -9,7 +9,7 @@ import type { RestoreTarget } from './restore-target.ts';
 import { BatchWriter } from './write-batch.ts';
 
 /** Batches under way at once: one is written while others are read, hashed and decoded. */
-const BATCHES_AT_ONCE = 4;
+const BATCHES_AT_ONCE = 3;
 
 /** What a restore did, in bytes of the disk. */
 export interface RestoreReport {

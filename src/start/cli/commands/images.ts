@@ -5,6 +5,7 @@ import { registerImageChanges } from './images-change.ts';
 import { registerImagesDestroy } from './images-destroy.ts';
 import { registerImagesDiff } from './images-diff.ts';
 import { registerImagesDownload } from './images-download.ts';
+import { registerImagesGeneralize } from './images-generalize.ts';
 import { registerImagesImport } from './images-import.ts';
 import { registerImagesList } from './images-list.ts';
 import { registerImagesLs } from './images-ls.ts';
@@ -28,4 +29,5 @@ export function registerImages(program: Command, context: CliContext): void {
   registerImagesCat(images, context);
   registerImagesDiff(images, context);
   registerImagesPrune(images, context);
+  registerImagesGeneralize(images, context);
 }
