@@ -1,15 +1,15 @@
 import { crc32 } from 'node:zlib';
 import { digestOf, IngotError } from '../../base/index.ts';
 import { MAX_CHUNK_BYTES, MAX_CODED_BYTES, type Segment } from '../../bytes/index.ts';
+import { releaseMemory } from './release-memory.ts';
 import type { SegmentCodec } from './segment-codec.ts';
 
 /**
  * Inflates a segment and compares everything that it claims.
  *
- * @returns the plain bytes
  * @throws IngotError `segment-malformed`
  */
-export async function checkSegment(codec: SegmentCodec, segment: Segment): Promise<Buffer> {
+export async function checkSegment(codec: SegmentCodec, segment: Segment): Promise<void> {
   const { digest, plainBytes, coded } = segment;
   if (!Number.isInteger(plainBytes) || plainBytes < 1 || plainBytes > MAX_CHUNK_BYTES) {
     throw malformed(segment, `a chunk has 1 to ${MAX_CHUNK_BYTES} bytes, not ${plainBytes}`);
@@ -22,7 +22,7 @@ export async function checkSegment(codec: SegmentCodec, segment: Segment): Promi
   const plain = await codec.decode(coded, plainBytes);
   if (crc32(plain) !== segment.plainCrc32) throw malformed(segment, 'its plain CRC-32 differs');
   if (digestOf(plain) !== digest) throw malformed(segment, 'its plain bytes have another digest');
-  return plain;
+  releaseMemory(plain);
 }
 
 function malformed(segment: Segment, what: string): IngotError {

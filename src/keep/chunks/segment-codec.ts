@@ -14,6 +14,9 @@ export interface SegmentCodec {
   readonly name: string;
   /** @param plain must not change until the promise settles */
   encode(plain: Uint8Array): Promise<Buffer>;
-  /** @throws IngotError `segment-malformed` */
+  /**
+   * @returns a buffer that is the caller's alone
+   * @throws IngotError `segment-malformed`
+   */
   decode(coded: Uint8Array, plainBytes: number): Promise<Buffer>;
 }
