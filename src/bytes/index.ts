@@ -92,6 +92,7 @@ export {
   readSigningKey,
   readVerificationKey,
   signatureFileBytes,
+  signatureFileOf,
   signManifest,
 } from './mender-artifact/signature.ts';
 export {

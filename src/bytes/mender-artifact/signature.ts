@@ -104,3 +104,29 @@ export function isSignatureOf(
   const dsaEncoding = signature.length === RAW_P256_BYTES ? 'ieee-p1363' : 'der';
   return verify('sha256', manifest, { key, dsaEncoding }, signature);
 }
+
+/** Reads an INTEGER of DER and gives it 32 bytes, or undefined where it is none. */
+function integer32(der: Buffer, at: number): { bytes: Buffer; end: number } | undefined {
+  const length = der[at + 1] ?? 0;
+  const end = at + 2 + length;
+  const digits = der.subarray(at + 2, end);
+  const bytes = digits[0] === 0 ? digits.subarray(1) : digits;
+  if (der[at] !== 0x02 || end > der.length || bytes.length > RAW_P256_BYTES / 2) return undefined;
+  return { bytes: Buffer.concat([Buffer.alloc(RAW_P256_BYTES / 2 - bytes.length), bytes]), end };
+}
+
+/**
+ * Makes `manifest.sig` of a signature that a device made: RSA as it is, ECDSA from DER to r and s,
+ * which is what all readers take.
+ *
+ * @throws IngotError `signature-invalid` for ECDSA that is no DER of P-256
+ */
+export function signatureFileOf(kind: ArtifactKey['kind'], signature: Buffer): Buffer {
+  if (kind === 'rsa') return Buffer.from(signature.toString('base64'), 'latin1');
+  const r = signature[0] === 0x30 ? integer32(signature, 2) : undefined;
+  const s = r === undefined ? undefined : integer32(signature, r.end);
+  if (r === undefined || s === undefined || s.end !== signature.length) {
+    throw new IngotError('signature-invalid', 'the signature is no ECDSA signature of P-256');
+  }
+  return Buffer.from(Buffer.concat([r.bytes, s.bytes]).toString('base64'), 'latin1');
+}

@@ -9,6 +9,7 @@ import {
   signManifest,
 } from '../../../../bytes/index.ts';
 import type { ArtifactSigner } from '../../../../publish/index.ts';
+import { openTokenKey, openTokenSigner } from './pkcs11-key.ts';
 
 /** A PEM file has a few KiB; more is something else. */
 const MAX_KEY_FILE_BYTES = 256 * 1024;
@@ -24,13 +25,15 @@ const CLOUD_KEYS = {
 /** Where a key comes from, as the options say. */
 export interface KeyOptions {
   readonly key?: string | undefined;
+  /** URI of a key in a token. */
+  readonly keyPkcs11?: string | undefined;
 }
 
 function refuseCloudKey(option: string, service: string): (value: string) => never {
   return () => {
     throw new IngotError(
       'key-unusable',
-      `--${option}: ingot does not speak to ${service}; sign with a key file (-k)`,
+      `--${option}: ingot does not speak to ${service}; use a key file (-k) or a token (--key-pkcs11)`,
       { option },
     );
   };
@@ -48,7 +51,9 @@ export function withKeyOptions<A extends unknown[], O extends OptionValues>(
         .hideHelp(),
     );
   }
-  return command.option('-k, --key <file>', what);
+  return command
+    .addOption(new Option('-k, --key <file>', what).conflicts('keyPkcs11'))
+    .option('--key-pkcs11 <uri>', 'a key in a token instead: pkcs11:token=…;object=…');
 }
 
 async function readKeyFile(path: string): Promise<string> {
@@ -80,7 +85,11 @@ function keySigner(key: ArtifactKey): ArtifactSigner {
  * @returns undefined when none was asked for
  * @throws IngotError `key-unusable`, `file-not-found`
  */
-export async function openSigner({ key }: KeyOptions): Promise<ArtifactSigner | undefined> {
+export async function openSigner({
+  key,
+  keyPkcs11,
+}: KeyOptions): Promise<ArtifactSigner | undefined> {
+  if (keyPkcs11 !== undefined) return await openTokenSigner(keyPkcs11);
   return key === undefined ? undefined : keySigner(readSigningKey(await readKeyFile(key), key));
 }
 
@@ -89,6 +98,10 @@ export async function openSigner({ key }: KeyOptions): Promise<ArtifactSigner | 
  *
  * @throws IngotError `key-unusable`, `file-not-found`
  */
-export async function openVerificationKey({ key }: KeyOptions): Promise<ArtifactKey | undefined> {
+export async function openVerificationKey({
+  key,
+  keyPkcs11,
+}: KeyOptions): Promise<ArtifactKey | undefined> {
+  if (keyPkcs11 !== undefined) return await openTokenKey(keyPkcs11);
   return key === undefined ? undefined : readVerificationKey(await readKeyFile(key), key);
 }

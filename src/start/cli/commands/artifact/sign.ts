@@ -26,7 +26,7 @@ export function registerSign(artifact: Command, context: CliContext): void {
     .addHelpText('after', EXAMPLES)
     .action(async (file, options, command) => {
       const signer = await openSigner(options);
-      if (signer === undefined) return command.error('error: --key is required');
+      if (signer === undefined) return command.error('error: --key or --key-pkcs11 is required');
       // All of it is read and checked first: a signature must not vouch for a damaged artifact.
       const found = await readArtifactFile(file, { progress: options.progress }, context);
       if (found.signature !== 'absent' && options.force !== true) {
