@@ -196,7 +196,11 @@ export function catalogueContract(adapter: string, open: () => Promise<Catalogue
       await makeImage(catalogue, imageRow(), 1, [1]);
       await catalogue.quarantine([{ digest: digest(1), packId: OTHER_PACK.packId }]);
       assert.equal((await catalogue.locate([digest(1)]))[0]?.state, 'live');
-      await catalogue.quarantine([{ digest: digest(1), packId: packIdOf(1) }]);
+      const copy = { digest: digest(1), packId: packIdOf(1) };
+      await catalogue.quarantine([copy]);
+      await catalogue.endQuarantine([copy]);
+      assert.equal((await catalogue.locate([digest(1)]))[0]?.state, 'live');
+      await catalogue.quarantine([copy]);
       assert.deepEqual(await catalogue.imagesWith([digest(1)], 5), ['img-00001']);
       assert.equal((await catalogue.counts()).quarantinedChunks, 1);
       await catalogue.beginSession('s');

@@ -78,6 +78,7 @@ const NAMES = [
   'condemn',
   'counts',
   'deliver',
+  'endQuarantine',
   'endRebuild',
   'endSession',
   'finishJob',

@@ -67,17 +67,12 @@ export function imageCalls(db: SqliteConnection) {
       return placesOf(db, digests);
     },
 
-    quarantine(places: readonly { digest: Digest; packId: string }[]): void {
-      db.transaction(() => {
-        for (const { digest, packId } of places) {
-          db.run(
-            `UPDATE chunks SET state = ${QUARANTINED}
-               WHERE digest = ? AND pack_id = (SELECT id FROM packs WHERE name = ?)`,
-            blobOf(digest),
-            packId,
-          );
-        }
-      });
+    quarantine(places: readonly Copy[]): void {
+      setState(db, places, { from: LIVE, to: QUARANTINED });
+    },
+
+    endQuarantine(places: readonly Copy[]): void {
+      setState(db, places, { from: QUARANTINED, to: LIVE });
     },
 
     imagesWith(digests: readonly Digest[], limit: number): Id<'img'>[] {
@@ -121,6 +116,32 @@ export function imageCalls(db: SqliteConnection) {
       };
     },
   };
+}
+
+/** One stored copy of a chunk. */
+interface Copy {
+  readonly digest: Digest;
+  readonly packId: string;
+}
+
+/** Changes the state of copies that are still where they were, in the state that they were. */
+function setState(
+  db: SqliteConnection,
+  copies: readonly Copy[],
+  { from, to }: { readonly from: number; readonly to: number },
+): void {
+  db.transaction(() => {
+    for (const { digest, packId } of copies) {
+      db.run(
+        `UPDATE chunks SET state = ? WHERE digest = ? AND state = ?
+           AND pack_id = (SELECT id FROM packs WHERE name = ?)`,
+        to,
+        blobOf(digest),
+        from,
+        packId,
+      );
+    }
+  });
 }
 
 /** @returns false when the id is taken */

@@ -1,4 +1,4 @@
-import { IngotError } from '../../base/index.ts';
+import { IngotError, isFailure } from '../../base/index.ts';
 import {
   checkPackHeader,
   PACK_HEADER_BYTES,
@@ -55,7 +55,10 @@ export class PackFiles implements AsyncDisposable {
     this.#most = most;
   }
 
-  /** @returns the bytes, fewer at the end of the file; undefined when there is no such pack */
+  /**
+   * @returns the bytes, fewer at the end of the file; undefined when there is no such pack, or the
+   *   disk cannot read them: a bad sector is damage of what lies there, not the end of the library
+   */
   async read(
     packId: string,
     offsetBytes: number,
@@ -70,6 +73,9 @@ export class PackFiles implements AsyncDisposable {
         return undefined;
       }
       return await file.read(offsetBytes, lengthBytes);
+    } catch (error) {
+      if (isFailure(error, 'library-unusable') && error.facts['errno'] === 'EIO') return undefined;
+      throw error;
     } finally {
       pack.users -= 1;
       if (pack.isDropped && pack.users === 0) await close(pack);

@@ -140,6 +140,8 @@ interface ImageCatalogue {
   locate(digests: readonly Digest[]): Promise<(ChunkPlace | undefined)[]>;
   /** Marks corrupt copies, unless the chunk lies elsewhere by now. */
   quarantine(places: readonly { digest: Digest; packId: string }[]): Promise<void>;
+  /** Takes that back for copies that were read back whole after all. */
+  endQuarantine(places: readonly { digest: Digest; packId: string }[]): Promise<void>;
   /** @returns ids of images that hold one of the chunks, at most `limit` */
   imagesWith(digests: readonly Digest[], limit: number): Promise<Id<'img'>[]>;
   counts(): Promise<LibraryCounts>;

@@ -37,7 +37,10 @@ export async function* readPackChunks(
     yield await Promise.all(
       some.map(async (place): Promise<ReadChunk> => {
         const start = place.offsetBytes - first.offsetBytes;
-        const coded = bytes?.subarray(start, start + place.codedBytes);
+        // Where all of them cannot be read at once, one bad sector must not condemn its neighbours.
+        const coded =
+          bytes?.subarray(start, start + place.codedBytes) ??
+          (await packFiles.read(place.packId, place.offsetBytes, place.codedBytes));
         if (coded?.length !== place.codedBytes) return { place, coded: undefined };
         try {
           await checkSegment(codec, { ...place, coded });

@@ -13,7 +13,9 @@ import {
   readDisk,
   type TestLibrary,
 } from '../../../test/contracts/test-library.ts';
-import { isFailure } from '../../base/index.ts';
+import { IngotError, isFailure } from '../../base/index.ts';
+import { DirectoryDisk } from '../adapters/directory-disk.ts';
+import type { Disk } from '../chunks/disk.ts';
 
 const LIMITS = { packBytes: 100_000, digestBytes: 0 };
 
@@ -34,6 +36,29 @@ function flipByte(file: string, at: number): void {
   const index = at < 0 ? bytes.length + at : at;
   bytes.writeUInt8(bytes.readUInt8(index) ^ 0x40, index);
   writeFileSync(file, bytes);
+}
+
+/** The data directory on a disk that cannot read one byte of each pack. */
+function badSectorDisk(folder: string, badAt: number): Disk {
+  const disk = new DirectoryDisk(folder);
+  const open = disk.open.bind(disk);
+  disk.open = async (path) => {
+    const file = await open(path);
+    if (file === undefined || !path.startsWith('packs/')) return file;
+    return {
+      sizeBytes: file.sizeBytes,
+      append: (buffers) => file.append(buffers),
+      datasync: () => file.datasync(),
+      async read(offsetBytes, lengthBytes) {
+        if (offsetBytes > badAt || offsetBytes + lengthBytes <= badAt) {
+          return await file.read(offsetBytes, lengthBytes);
+        }
+        throw new IngotError('library-unusable', `reading ${path}`, { errno: 'EIO' });
+      },
+      [Symbol.asyncDispose]: () => file[Symbol.asyncDispose](),
+    };
+  };
+  return disk;
 }
 
 describe('collection', () => {
@@ -181,6 +206,31 @@ describe('verify', () => {
     flipByte(filesIn(test, 'packs')[0] ?? '', 5000);
     await assert.rejects(readDisk(test.account, id), (error) => isFailure(error, 'chunk-corrupt'));
     assert.equal((await test.library.stats()).quarantinedChunks, 1);
+  });
+
+  test('a chunk that only looked bad is good again after a verify', async () => {
+    await using test = await openTestLibrary({ limits: LIMITS });
+    const { id } = await ingest(test.account, 'one', segments(0, 60));
+    const file = filesIn(test, 'packs')[0] ?? '';
+    flipByte(file, 5000);
+    await assert.rejects(readDisk(test.account, id), (error) => isFailure(error, 'chunk-corrupt'));
+    flipByte(file, 5000);
+    await assert.rejects(readDisk(test.account, id), (error) => isFailure(error, 'chunk-corrupt'));
+    assert.equal((await test.library.verify({ imageId: id })).isClean, true);
+    assert.equal((await readDisk(test.account, id)).length, 240_000);
+  });
+
+  test('a bad sector costs the chunk that lies on it, and nothing else', async () => {
+    await using test = await openTestLibrary({ limits: LIMITS });
+    const { id } = await ingest(test.account, 'one', segments(0, 60));
+    await test.reopen({ disk: badSectorDisk(test.folder, 9000) });
+    const report = await test.library.verify();
+    const packs = (await test.library.stats()).packs;
+    assert.equal(report.corruptChunks.length, packs);
+    assert.deepEqual(report.damagedImages, [id]);
+    await assert.rejects(readDisk(test.account, id), (error) => isFailure(error, 'chunk-corrupt'));
+    await test.reopen({ disk: badSectorDisk(test.folder, -1) });
+    assert.equal((await test.library.verify()).isClean, true);
   });
 
   const packDamage: Record<string, (file: string) => void> = {

@@ -133,6 +133,12 @@ class VerifyRun {
   async #chunks(places: readonly ChunkPlace[]): Promise<void> {
     for await (const some of readPackChunks(this.#context, places)) {
       this.#options.signal?.throwIfAborted();
+      const healthy = some.filter(
+        ({ coded, place }) => coded !== undefined && isQuarantined(place),
+      );
+      if (healthy.length > 0) {
+        await this.#context.catalogue.endQuarantine(healthy.map(({ place }) => place));
+      }
       const bad = await this.#stillThere(
         some.filter(({ coded }) => coded === undefined).map(({ place }) => place),
       );
@@ -227,7 +233,9 @@ class VerifyRun {
     const places = await catalogue.locate(chunks);
     for (const [i, place] of places.entries()) {
       if (place === undefined) this.#damage(`no pack has the chunk ${chunks[i]} of ${imageId}`);
-      if (place === undefined || place.state === 'quarantined') this.#damagedImage(imageId);
+      // A deep look reads the chunk itself.
+      const isBad = place === undefined || (!isDeep && isQuarantined(place));
+      if (isBad) this.#damagedImage(imageId);
     }
     if (!isDeep) return;
     const before = this.#found.corruptChunks.length;
@@ -327,6 +335,11 @@ function differenceOf(
   return strange === undefined
     ? undefined
     : `does not list the chunk ${strange.digest} as the catalogue does`;
+}
+
+/** A disk or memory that failed once may have made a good chunk look bad. */
+function isQuarantined({ state }: ChunkPlace): boolean {
+  return state === 'quarantined';
 }
 
 function parseCheckpoint(text: string | undefined): {
