@@ -153,6 +153,20 @@ describe('a partition table', () => {
     await assert.rejects(readPartitionTable(open(disk)), isMalformed);
   });
 
+  test('with partitions that overlap is refused', async () => {
+    const disk = Buffer.alloc(MIB);
+    putMbr(disk, 0, [
+      { type: 0x83, first: 64, sectors: 200 },
+      { type: 0x83, first: 263, sectors: 200 },
+    ]);
+    await assert.rejects(readPartitionTable(open(disk)), isMalformed);
+    putMbr(disk, 0, [
+      { type: 0x83, first: 64, sectors: 200 },
+      { type: 0x83, first: 264, sectors: 200 },
+    ]);
+    assert.equal((await readPartitionTable(open(disk)))?.partitions.length, 2);
+  });
+
   test('is none on a disk of zeros, and on one with an empty MBR', async () => {
     const disk = Buffer.alloc(MIB);
     assert.equal(await readPartitionTable(open(disk)), undefined);

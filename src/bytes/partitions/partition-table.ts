@@ -19,8 +19,22 @@ export async function readPartitionTable(
   if (disk.sizeBytes < MBR_BYTES) return undefined;
   const entries = parseMbr(await disk.read(0, MBR_BYTES, 'the MBR'));
   if (entries === undefined) return undefined;
-  if (!isGptGuard(entries)) return await readMbr(disk, entries);
-  const gpt = await readGpt(disk);
-  if (gpt === undefined) throw malformed('gpt: an MBR guards it, but no header is there');
-  return gpt;
+  const hasGpt = isGptGuard(entries);
+  const table = hasGpt ? await readGpt(disk) : await readMbr(disk, entries);
+  if (hasGpt && table === undefined) {
+    throw malformed('gpt: an MBR guards it, but no header is there');
+  }
+  if (table !== undefined) checkOverlaps(table);
+  return table;
+}
+
+/** Thousands of partitions at one place would be mapped one by one; and who owns what is unclear. */
+function checkOverlaps({ partitions }: PartitionTable): void {
+  const sorted = partitions.toSorted((a, b) => a.offsetBytes - b.offsetBytes);
+  for (const [i, partition] of sorted.entries()) {
+    const next = sorted[i + 1];
+    if (next !== undefined && partition.offsetBytes + partition.sizeBytes > next.offsetBytes) {
+      throw malformed(`partitions ${partition.number} and ${next.number} overlap`);
+    }
+  }
 }

@@ -18,6 +18,7 @@ interface Chunk {
 /** Translates logical addresses of a single-device btrfs into places on the device. */
 export class ChunkMap {
   readonly #sb: BtrfsSuperblock;
+  readonly #known = new Set<number>();
   #chunks: Chunk[] = [];
   #isSorted = true;
 
@@ -52,8 +53,9 @@ export class ChunkMap {
       }
       physical.push(offset);
     }
-    if (this.#chunks.some((chunk) => chunk.logical === logical)) return;
+    if (this.#known.has(logical)) return;
     if (this.#chunks.length === MAX_CHUNKS) throw malformed('it has too many chunks');
+    this.#known.add(logical);
     this.#chunks.push({ logical, lengthBytes, physical });
     this.#isSorted = false;
   }

@@ -38,15 +38,16 @@ export async function readExtMap(
   const bytes = await disk.read(SUPERBLOCK.offsetBytes, SUPERBLOCK.lengthBytes, 'the superblock');
   const name = extName(bytes);
   let sb: ExtSuperblock;
+  let groups: ExtGroups;
   try {
     sb = parseExtSuperblock(bytes, disk.sizeBytes);
     await checkCopy(disk, sb, bytes);
+    groups = await readExtGroups(disk, sb);
   } catch (thrown) {
     if (!isFailure(thrown, 'filesystem-malformed')) throw thrown;
     return wholeMap(name, disk.sizeBytes, [`${name}: ${thrown.message}: everything is copied`]);
   }
   const doubt = reasonToDoubt(sb, options.state);
-  const groups = await readExtGroups(disk, sb);
   const files = await readExtFiles(disk, sb, groups.groups);
   if (doubt !== undefined) {
     const whole = wholeMap(name, disk.sizeBytes, [`${name}: ${doubt}: everything is copied`]);

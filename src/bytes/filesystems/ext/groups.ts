@@ -6,6 +6,9 @@ import type { ExtSuperblock } from './superblock.ts';
 /** With sparse_super2 the only copy may lie far away; then it is not looked for. */
 const MAX_GROUPS_SEARCHED = 4096;
 
+/** With more of them damaged it is no filesystem: a million failures would take a minute. */
+const MAX_DOUBTFUL = 1024;
+
 const FLAGS = { inodesUninitialised: 1, blocksUninitialised: 2 } as const;
 
 /** One block group as its descriptor gives it; pointers are block numbers inside the filesystem. */
@@ -101,10 +104,15 @@ function descriptorBlock(sb: ExtSuperblock, index: number): number {
   return start + (hasSuperblockCopy(sb, group) ? 1 : 0);
 }
 
-/** Reads all group descriptors. One that cannot be believed is left out, the others stay. */
+/**
+ * Reads all group descriptors. One that cannot be believed is left out, the others stay.
+ *
+ * @throws IngotError `filesystem-malformed` when more than a thousand are damaged
+ */
 export async function readExtGroups(disk: MetadataReader, sb: ExtSuperblock): Promise<ExtGroups> {
   const groups: (ExtGroup | undefined)[] = [];
   let doubt: string | undefined;
+  let doubtful = 0;
   const perBlock = descriptorsPerBlock(sb);
   for (let first = 0; first < sb.groups; first += perBlock) {
     const at = descriptorBlock(sb, first / perBlock) * sb.blockBytes;
@@ -117,6 +125,8 @@ export async function readExtGroups(disk: MetadataReader, sb: ExtSuperblock): Pr
         if (!isFailure(thrown, 'filesystem-malformed')) throw thrown;
         groups.push(undefined);
         doubt ??= thrown.message;
+        doubtful += 1;
+        if (doubtful > MAX_DOUBTFUL) throw malformed(`${doubt}, and so are ${doubtful} others`);
       }
     }
   }

@@ -13,6 +13,9 @@ import {
   type XfsSuperblock,
 } from './superblock.ts';
 
+/** With more groups damaged it is no filesystem: a million failures would take a minute. */
+const MAX_DOUBTFUL = 1024;
+
 /** How a map of an XFS filesystem is made. */
 export interface XfsMapOptions {
   readonly state: DiskState;
@@ -59,6 +62,7 @@ async function readBelievable(
       if (!isFailure(thrown, 'filesystem-malformed')) throw thrown;
       doubtfulGroups += 1;
       doubt ||= thrown.message;
+      if (doubtfulGroups > MAX_DOUBTFUL) throw thrown;
     }
   }
   if (doubtfulGroups > 0) {
