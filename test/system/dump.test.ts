@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
   closeSync,
@@ -284,6 +285,59 @@ describe('a source may be', () => {
       join(subvolume, 'a.img'),
     );
     assert.equal(refused.status, 49, refused.stderr);
+  });
+
+  test('a whole disk: every filesystem mounted from its partitions is frozen', async () => {
+    using beside = loopFilesystem({ sizeMiB: 16 });
+    const image = join(beside.scratch, 'disk.img');
+    writeFileSync(image, '');
+    truncateSync(image, 80 * 1024 * 1024);
+    run('sh', '-c', 'printf "label: gpt\\nsize=32MiB\\nsize=32MiB\\n" | sfdisk -q "$0"', image);
+    const device = run('losetup', '--find', '--show', image).trim();
+    // Not every kernel reads partition tables of loop devices by itself.
+    spawnSync('partx', ['--add', device]);
+    const mounted: string[] = [];
+    try {
+      for (const number of [1, 2]) {
+        const folder = join(beside.scratch, `part-${number}`);
+        mkdirSync(folder);
+        run('mkfs.ext4', '-q', '-F', `${device}p${number}`);
+        run('mount', `${device}p${number}`, folder);
+        mounted.push(folder);
+      }
+      run('dd', `if=${device}`, 'of=/dev/null', 'bs=1M');
+      for (const folder of mounted) writeFiles(folder);
+      const trees = mounted.map(treeOf);
+      const copy = join(beside.scratch, 'copy.img');
+      const words = ['snapshot', 'dump', '--source', device];
+      const { status, stderr } = await ingot(...words, '-o', copy, '--json');
+      assert.equal(status, 0, stderr);
+      const { capture } = JSON.parse(stderr.trim().split('\n').at(-1) ?? '');
+      assert.equal(capture.consistency, 'frozen');
+      const inside = await ingot(...words, '-o', join(mounted[1] ?? '', 'a.img'));
+      assert.equal(inside.status, 49, inside.stderr);
+      for (const folder of mounted) assert.ok(await settlesWithin(startWriter(folder).done, 5000));
+      // All or nothing: when one of them cannot be frozen, the other one is not left frozen.
+      run('fsfreeze', '-f', mounted[1] ?? '');
+      const busy = await ingot(...words, '-o', copy);
+      run('fsfreeze', '-u', mounted[1] ?? '');
+      assert.equal(busy.status, 41, busy.stderr);
+      for (const folder of mounted) assert.ok(await settlesWithin(startWriter(folder).done, 5000));
+      for (const folder of mounted.splice(0)) run('umount', folder);
+      for (const [i, tree] of trees.entries()) {
+        const offset = 1024 * 1024 * (1 + 32 * i);
+        const options = `loop,ro,noload,offset=${offset},sizelimit=${32 * 1024 * 1024}`;
+        assert.deepEqual(differences(tree, treeOf(beside.mountImage(copy, options))), []);
+        beside.unmountImages();
+      }
+    } finally {
+      for (const folder of mounted) {
+        spawnSync('fsfreeze', ['-u', folder]);
+        spawnSync('umount', [folder]);
+      }
+      spawnSync('partx', ['--delete', device]);
+      run('losetup', '--detach', device);
+    }
   });
 
   test('an overlay: the filesystem of its upper layer', async () => {

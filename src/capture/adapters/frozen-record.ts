@@ -10,8 +10,9 @@ import {
 import { join } from 'node:path';
 import { errnoOf } from '../../base/index.ts';
 import { FROZEN_RECORDS } from '../freeze.ts';
+import { parseMountInfo } from '../mount-table.ts';
 import { thawFilesystem } from './libc.ts';
-import { readMountTable, superBlockOf } from './mount-lookup.ts';
+import { superBlockOf } from './mount-lookup.ts';
 
 /** A process by number and start, so that a number used again is not taken for it. */
 interface ProcessStamp {
@@ -91,14 +92,35 @@ function parseRecord(path: string): FrozenRecord | undefined {
   }
 }
 
+/** Every path by which some process reaches a filesystem; root sees all of them. */
+function* pathsTo(device: string): Generator<string> {
+  const seen = new Set<string>();
+  for (const pid of ['self', ...readdirSync('/proc').filter((name) => /^\d+$/.test(name))]) {
+    let text: string;
+    try {
+      text = readFileSync(`/proc/${pid}/mountinfo`, 'utf8');
+    } catch {
+      continue; // The process has ended, or belongs to the kernel.
+    }
+    // Processes of one mount namespace have the same table.
+    if (seen.has(text)) continue;
+    seen.add(text);
+    for (const entry of parseMountInfo(text)) {
+      if (entry.device === device) yield `/proc/${pid}/root${entry.mountPoint}`;
+    }
+  }
+}
+
 /**
- * Thaws one filesystem that a record names, through any mount of it that can be reached.
+ * Thaws one filesystem that a record names, through any mount of it that can be reached, also in
+ * other mount namespaces.
  *
- * @returns `thawed`, `not-frozen`, or `unreachable` when no mount of it is seen from here
+ * @returns `unreachable` when it is mounted and every mount of it is covered
  */
-function thawDevice(device: string, mountPoint: string): 'thawed' | 'not-frozen' | 'unreachable' {
-  const others = readMountTable().filter((entry) => entry.device === device);
-  for (const path of new Set([mountPoint, ...others.map((entry) => entry.mountPoint)])) {
+function thawDevice(device: string): 'thawed' | 'not-frozen' | 'not-mounted' | 'unreachable' {
+  let isMounted = false;
+  for (const path of pathsTo(device)) {
+    isMounted = true;
     let fd: number;
     try {
       fd = openSync(path, 'r');
@@ -114,14 +136,14 @@ function thawDevice(device: string, mountPoint: string): 'thawed' | 'not-frozen'
       closeSync(fd);
     }
   }
-  return 'unreachable';
+  return isMounted ? 'unreachable' : 'not-mounted';
 }
 
 /**
  * Thaws what captures left frozen whose process and whose guard were both killed.
  *
  * Cheap when there is nothing: one attempt to list a folder. Records of living captures stay, as
- * do those whose filesystem cannot be reached from this mount namespace.
+ * do those whose filesystem is mounted and cannot be reached.
  *
  * @returns mount points that were thawed
  */
@@ -144,7 +166,7 @@ export function recoverFrozen(folder: string): string[] {
     if (isAlive(record.capture) || isAlive(record.guard)) continue;
     let isDone = true;
     for (const { device, mountPoint } of record.mounts) {
-      const result = thawDevice(device, mountPoint);
+      const result = thawDevice(device);
       if (result === 'thawed') thawed.push(mountPoint);
       if (result === 'unreachable') isDone = false;
     }

@@ -82,10 +82,10 @@ function freezePlan(located: RemoteSource): FreezePlan {
   };
 }
 
-/** What a session on a device consists of while it is captured. */
 /** Pages of the device's cache are dropped as a whole, or not at all. */
 const PAGE_BYTES = 4096;
 
+/** What a session on a device consists of while it is captured. */
 interface Opened {
   readonly session: DeviceSession;
   readonly located: RemoteSource;
