@@ -248,6 +248,8 @@ describe('snapshot pull from a guest with Debian’s full kernel', { skip: missi
     const words = ['snapshot', 'pull', 'ssh://guest', ...ssh, '--source', '/lvm'];
     const command = startIngot(words, { stdout: pipe.writeEnd });
     pipe.started();
+    // Nobody reads on: the capture stands still with its snapshot.
+    await pipe.take(1024, 90_000);
     const volumes = (): string => guest.run('lvs --noheadings -o lv_name');
     await eventually('a snapshot', () => (volumes().includes('ingot_') ? true : undefined), 60_000);
     process.kill(command.pid, 'SIGKILL');

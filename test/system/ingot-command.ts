@@ -137,7 +137,7 @@ export interface TestPipe extends Disposable {
   /** Closes the test's own copy of the write end, so that the reader sees the end. */
   started(): void;
   /** Reads what is there, at most `lengthBytes`, waiting for the first byte. */
-  take(lengthBytes: number): Promise<Buffer>;
+  take(lengthBytes: number, timeoutMs?: number): Promise<Buffer>;
   /** Closes the read end: the writer gets EPIPE. */
   hangUp(): void;
 }
@@ -155,17 +155,21 @@ export function openPipe(folder: string): TestPipe {
   return {
     writeEnd,
     started: () => close(writeEnd),
-    take: (lengthBytes) =>
-      eventually('a byte in the pipe', () => {
-        const bytes = Buffer.alloc(lengthBytes);
-        try {
-          const count = readSync(readEnd, bytes);
-          return count === 0 ? undefined : bytes.subarray(0, count);
-        } catch (thrown) {
-          if (errnoOf(thrown) === 'EAGAIN') return undefined;
-          throw thrown;
-        }
-      }),
+    take: (lengthBytes, timeoutMs) =>
+      eventually(
+        'a byte in the pipe',
+        () => {
+          const bytes = Buffer.alloc(lengthBytes);
+          try {
+            const count = readSync(readEnd, bytes);
+            return count === 0 ? undefined : bytes.subarray(0, count);
+          } catch (thrown) {
+            if (errnoOf(thrown) === 'EAGAIN') return undefined;
+            throw thrown;
+          }
+        },
+        timeoutMs,
+      ),
     hangUp: () => close(readEnd),
     [Symbol.dispose]: () => {
       close(readEnd);
