@@ -191,6 +191,24 @@ describe('generalizing an image', {
     checkFiles(path, 0);
   });
 
+  test('an import can be generalized and shrunk on its way in, and its file stays as it is', async () => {
+    const file = readFileSync(image);
+    const { status, stdout, stderr } = await runCli(
+      ['images', 'import', image, '--name', 'g', '--generalize', '--shrink', '--spool', folder],
+      env,
+    );
+    assert.equal(status, 0, stderr);
+    const stored = backend.stored.get(stdout.trim() as Id<'img'>);
+    assert.ok(stored !== undefined);
+    const path = join(folder, 'imported.img');
+    writeFileSync(path, stored.plain);
+    checkFiles(path, 0);
+    assert.ok(!stored.plain.includes(SECRET));
+    assert.ok(stored.plain.length <= 24 * MIB);
+    assert.ok(readFileSync(image).equals(file));
+    assert.ok(!readdirSync(folder).some((name) => name.startsWith('ingot-generalize-')));
+  });
+
   test('an image without such a filesystem is refused, and nothing is left behind', async () => {
     const own = backend.add(Buffer.alloc(MIB, 'nothing')).id;
     const { status } = await generalize(own, '--name', 'golden');

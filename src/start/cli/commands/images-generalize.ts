@@ -1,39 +1,33 @@
-import { mkdtemp, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Command, Option } from '@commander-js/extra-typings';
-import { formatBytes, IngotError, MIB, systemClock } from '../../../base/index.ts';
-import { type ByteReader, ExtTree, readDiskLayout } from '../../../bytes/index.ts';
+import { IngotError, systemClock } from '../../../base/index.ts';
 import { openFastestCodec } from '../../../keep/adapters/fastest-segment-codec.ts';
 import { fileSpools } from '../../../keep/adapters/file-spool.ts';
 import { type Image, ingestSnapshot } from '../../../keep/index.ts';
 import {
-  applySteps,
-  checkFilesystem,
-  type FilesystemInFile,
-  shrinkFilesystem,
-} from '../../../publish/generalize/adapters/e2fsprogs.ts';
-import {
   formatName,
   GENERALIZE_RULES,
   type GeneralizeStep,
-  planGeneralize,
   restoreImage,
 } from '../../../publish/index.ts';
 import { openFileTarget } from '../../../publish/restore/adapters/file-target.ts';
 import type { DaemonClient } from '../../client/daemon-client.ts';
 import { HttpIngestTarget } from '../../client/http-ingest-target.ts';
 import { HttpRestoreFeed } from '../../client/http-restore-feed.ts';
-import { openImportFile } from '../../client/open-import-source.ts';
 import type { CliContext } from '../context.ts';
 import { imageIdOf, openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
+import {
+  generalizeFile,
+  listSteps,
+  openEditedFile,
+  shrinkFile,
+  temporaryFolder,
+} from '../support/edit-disk-file.ts';
 import { imageJson } from '../support/image-views.ts';
 import { spoolFolder } from '../support/spool-folder.ts';
 import { writeData } from '../support/write-data.ts';
 
 const RULE_NAMES = GENERALIZE_RULES.map(({ name }) => name);
-/** Room for the first boot: new host keys, a journal, a few logs. */
-const SHRINK_MARGIN_BYTES = 64 * MIB;
-
 const EXAMPLES = `
 Examples:
   ingot images generalize img-y22uq --name golden              a new image for many machines
@@ -91,13 +85,6 @@ export function registerImagesGeneralize(images: Command, context: CliContext): 
     });
 }
 
-async function temporaryFolder(
-  parent: string,
-): Promise<{ readonly path: string } & AsyncDisposable> {
-  const path = await mkdtemp(join(parent, 'ingot-generalize-'));
-  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
-}
-
 async function restoreTo(
   context: CliContext,
   client: DaemonClient,
@@ -113,90 +100,6 @@ async function restoreTo(
   await restoreImage(feed, target, { codec, verify: false, signal: context.signal, onProgress });
 }
 
-interface GeneralizeRequest {
-  readonly folder: string;
-  readonly keeps: readonly string[];
-  readonly isDryRun: boolean;
-}
-
-/** @returns what was (or would be) removed, of all filesystems of the file */
-async function generalizeFile(
-  context: CliContext,
-  path: string,
-  { folder, keeps, isDryRun }: GeneralizeRequest,
-): Promise<GeneralizeStep[]> {
-  const found: GeneralizeStep[] = [];
-  const filesystems = await extFilesystems(path);
-  if (filesystems.length === 0) {
-    throw new IngotError(
-      'source-unsupported',
-      'no ext2, ext3 or ext4 filesystem is in the image; others cannot be changed without mounting',
-    );
-  }
-  for (const filesystem of filesystems) {
-    // An unclean journal may hold newer files than the tree shows.
-    await checkFilesystem(filesystem, context.signal);
-    const steps = await planFor(filesystem, keeps);
-    found.push(...steps);
-    if (isDryRun || steps.length === 0) continue;
-    const call = { folder, signal: context.signal };
-    const leftOut = await applySteps(filesystem, steps, call);
-    for (const { path: name } of leftOut) {
-      context.stderr.write(`left because of its name: ${formatName(name)}\n`);
-    }
-    await checkFilesystem(filesystem, context.signal);
-    const rest = (await planFor(filesystem, keeps)).filter(({ action }) => action === 'remove');
-    if (rest.length > leftOut.length) {
-      throw new IngotError('filesystem-malformed', `${rest.length} files could not be removed`);
-    }
-  }
-  return found;
-}
-
-async function planFor(
-  { path, offsetBytes }: FilesystemInFile,
-  keeps: readonly string[],
-): Promise<GeneralizeStep[]> {
-  await using reader = await fileReader(path);
-  const range = { offsetBytes, sizeBytes: reader.sizeBytes - offsetBytes };
-  const tree = await ExtTree.open(reader, range);
-  return tree === undefined ? [] : await planGeneralize(tree, keeps);
-}
-
-async function extFilesystems(path: string): Promise<FilesystemInFile[]> {
-  await using reader = await fileReader(path);
-  const { filesystem, partitions } = await readDiskLayout(reader);
-  if (filesystem === 'ext') return [{ path, offsetBytes: 0 }];
-  return partitions
-    .filter((partition) => partition.filesystem === 'ext')
-    .map(({ offsetBytes }) => ({ path, offsetBytes }));
-}
-
-async function fileReader(path: string): Promise<ByteReader & AsyncDisposable> {
-  const file = await open(path, 'r');
-  const { size } = await file.stat();
-  return {
-    sizeBytes: size,
-    read: async (offsetBytes, lengthBytes) => {
-      const buffer = Buffer.alloc(lengthBytes);
-      const { bytesRead } = await file.read(buffer, 0, lengthBytes, offsetBytes);
-      if (bytesRead === lengthBytes) return buffer;
-      throw new IngotError('source-truncated', `${path} ended at ${offsetBytes + bytesRead}`);
-    },
-    [Symbol.asyncDispose]: () => file.close(),
-  };
-}
-
-async function shrinkFile(context: CliContext, path: string): Promise<void> {
-  const [filesystem] = await extFilesystems(path);
-  if (filesystem?.offsetBytes !== 0) {
-    throw new IngotError('source-unsupported', 'a partitioned image cannot be shrunk');
-  }
-  const { signal } = context;
-  const sizeBytes = await shrinkFilesystem(path, { marginBytes: SHRINK_MARGIN_BYTES, signal });
-  context.stderr.write(`The image has ${formatBytes(sizeBytes)} now\n`);
-}
-
 async function importFile(
   context: CliContext,
   client: DaemonClient,
@@ -208,14 +111,13 @@ async function importFile(
 ): Promise<Image> {
   const { signal } = context;
   const folder = spoolFolder(undefined, undefined);
-  // What was removed lies in free blocks now, and must not come along.
-  const request = { name: 'disk', freeSpace: 'zero', spoolFolder: folder, signal } as const;
-  await using source = await openImportFile(path, request);
+  // The instant that the image shows is still that of its ancestor.
+  const { capture } = ancestor;
+  await using source = await openEditedFile(context, path, { capture, spoolFolder: folder });
   const { codec } = await openFastestCodec();
   using progress = context.progress('import');
   return await ingestSnapshot({
-    // The instant that the image shows is still that of its ancestor.
-    source: { ...bound(source), facts: () => ({ ...source.facts(), ...ancestor.capture }) },
+    source,
     target: new HttpIngestTarget(client),
     codec,
     description: {
@@ -231,27 +133,6 @@ async function importFile(
     openSpool: fileSpools(folder),
     clock: systemClock,
   });
-}
-
-type ImportSource = Awaited<ReturnType<typeof openImportFile>>;
-
-/** The same source as a plain object: its methods live on a class. */
-function bound(source: ImportSource): ImportSource {
-  return {
-    sizeBytes: source.sizeBytes,
-    mayChange: source.mayChange,
-    pass: (kind) => source.pass(kind),
-    facts: () => source.facts(),
-    notices: () => source.notices(),
-    [Symbol.asyncDispose]: () => source[Symbol.asyncDispose](),
-  };
-}
-
-function listSteps({ stderr }: CliContext, steps: readonly GeneralizeStep[]): void {
-  for (const { rule, action, path, sizeBytes } of steps) {
-    const what = action === 'empty' ? 'empty ' : 'remove';
-    stderr.write(`${what} ${formatName(path)} (${rule}, ${formatBytes(sizeBytes)})\n`);
-  }
 }
 
 function stepJson({ rule, action, path, sizeBytes }: GeneralizeStep): unknown {

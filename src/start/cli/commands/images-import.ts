@@ -21,6 +21,7 @@ import { openImportFile, openImportStream } from '../../client/open-import-sourc
 import { chooseProfile } from '../../settings/profiles.ts';
 import type { CliContext } from '../context.ts';
 import { imageIdOf, openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
+import { editCapture } from '../support/edit-disk-file.ts';
 import { imageJson } from '../support/image-views.ts';
 import { spoolFolder } from '../support/spool-folder.ts';
 
@@ -39,6 +40,8 @@ interface ImportOptions {
   readonly freeSpace?: 'zero' | 'keep' | undefined;
   readonly maxFreeze?: number | undefined;
   readonly freeze: boolean;
+  readonly generalize?: true | undefined;
+  readonly shrink?: true | undefined;
   readonly spool?: string | undefined;
   readonly profile?: string | undefined;
 }
@@ -62,6 +65,8 @@ export function registerImagesImport(images: Command, context: CliContext): void
     )
     .option('--max-freeze <time>', 'end the freeze, and fail, after this long', durationOption)
     .option('--no-freeze', 'read while it changes; the copy is of no single instant')
+    .option('--generalize', 'remove the traces of the machine (see images generalize)')
+    .option('--shrink', 'make the filesystem as small as it can be, and the image with it')
     .option('--spool <dir>', 'where to put what memory cannot hold')
     .option('--quiet', 'no progress and no closing line')
     .option('--json', 'the image as JSON instead of its id')
@@ -75,7 +80,9 @@ export function registerImagesImport(images: Command, context: CliContext): void
       using client = openClient(context, options);
       // Before anything is read or frozen: a daemon that is not there ends it here.
       await client.login();
-      await using source = await openSource(context, file, options);
+      await using captured = await openSource(context, file, options);
+      await using edited = await openEdited(context, captured, options);
+      const source = edited ?? captured;
       const { codec } = await openFastestCodec();
       const startedAt = performance.now();
       const folder = spoolFolder(options.spool, options.source);
@@ -123,6 +130,20 @@ function openSource(
   return file === undefined || file === '-'
     ? openImportStream(context.stdin, request)
     : openImportFile(file, request);
+}
+
+/** Edits go to a temporary copy, so that neither the file nor the machine is changed. */
+async function openEdited(
+  context: CliContext,
+  captured: SnapshotSource,
+  { generalize, shrink, spool, source }: ImportOptions,
+): Promise<SnapshotSource | undefined> {
+  if (generalize !== true && shrink !== true) return undefined;
+  return await editCapture(context, captured, {
+    generalizes: generalize === true,
+    shrinks: shrink === true,
+    spoolFolder: spoolFolder(spool, source),
+  });
 }
 
 /** Opens what runs; whatever would be written to while it is frozen must lie elsewhere. */

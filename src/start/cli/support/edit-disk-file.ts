@@ -1,0 +1,201 @@
+import { mkdtemp, open, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { formatBytes, IngotError, MIB, systemClock } from '../../../base/index.ts';
+import { type ByteReader, ExtTree, readDiskLayout } from '../../../bytes/index.ts';
+import { openFileTarget } from '../../../capture/adapters/file-target.ts';
+import { type CaptureFacts, dumpSnapshot, type SnapshotSource } from '../../../capture/index.ts';
+import {
+  applySteps,
+  checkFilesystem,
+  type FilesystemInFile,
+  shrinkFilesystem,
+} from '../../../publish/generalize/adapters/e2fsprogs.ts';
+import { formatName, type GeneralizeStep, planGeneralize } from '../../../publish/index.ts';
+import { openImportFile } from '../../client/open-import-source.ts';
+import type { CliContext } from '../context.ts';
+
+/** Room for the first boot: new host keys, a journal, a few logs. */
+const SHRINK_MARGIN_BYTES = 64 * MIB;
+
+/** Makes a folder that is gone after disposal. */
+export async function temporaryFolder(
+  parent: string,
+): Promise<{ readonly path: string } & AsyncDisposable> {
+  const path = await mkdtemp(join(parent, 'ingot-generalize-'));
+  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+}
+
+/** How the disk in a file is generalized. */
+interface GeneralizeRequest {
+  readonly folder: string;
+  readonly keeps: readonly string[];
+  readonly isDryRun: boolean;
+}
+
+/**
+ * Removes the traces of a single machine from the disk in a file.
+ *
+ * @returns what was (or would be) removed, of all filesystems of the file
+ * @throws IngotError `source-unsupported`, `filesystem-malformed`, `tool-missing`
+ */
+export async function generalizeFile(
+  context: CliContext,
+  path: string,
+  { folder, keeps, isDryRun }: GeneralizeRequest,
+): Promise<GeneralizeStep[]> {
+  const found: GeneralizeStep[] = [];
+  const filesystems = await extFilesystems(path);
+  if (filesystems.length === 0) {
+    throw new IngotError(
+      'source-unsupported',
+      'no ext2, ext3 or ext4 filesystem is in the image; others cannot be changed without mounting',
+    );
+  }
+  for (const filesystem of filesystems) {
+    // An unclean journal may hold newer files than the tree shows.
+    await checkFilesystem(filesystem, context.signal);
+    const steps = await planFor(filesystem, keeps);
+    found.push(...steps);
+    if (isDryRun || steps.length === 0) continue;
+    const call = { folder, signal: context.signal };
+    const leftOut = await applySteps(filesystem, steps, call);
+    for (const { path: name } of leftOut) {
+      context.stderr.write(`left because of its name: ${formatName(name)}\n`);
+    }
+    await checkFilesystem(filesystem, context.signal);
+    const rest = (await planFor(filesystem, keeps)).filter(({ action }) => action === 'remove');
+    if (rest.length > leftOut.length) {
+      throw new IngotError('filesystem-malformed', `${rest.length} files could not be removed`);
+    }
+  }
+  return found;
+}
+
+async function planFor(
+  { path, offsetBytes }: FilesystemInFile,
+  keeps: readonly string[],
+): Promise<GeneralizeStep[]> {
+  await using reader = await fileReader(path);
+  const range = { offsetBytes, sizeBytes: reader.sizeBytes - offsetBytes };
+  const tree = await ExtTree.open(reader, range);
+  return tree === undefined ? [] : await planGeneralize(tree, keeps);
+}
+
+async function extFilesystems(path: string): Promise<FilesystemInFile[]> {
+  await using reader = await fileReader(path);
+  const { filesystem, partitions } = await readDiskLayout(reader);
+  if (filesystem === 'ext') return [{ path, offsetBytes: 0 }];
+  return partitions
+    .filter((partition) => partition.filesystem === 'ext')
+    .map(({ offsetBytes }) => ({ path, offsetBytes }));
+}
+
+async function fileReader(path: string): Promise<ByteReader & AsyncDisposable> {
+  const file = await open(path, 'r');
+  const { size } = await file.stat();
+  return {
+    sizeBytes: size,
+    read: async (offsetBytes, lengthBytes) => {
+      const buffer = Buffer.alloc(lengthBytes);
+      const { bytesRead } = await file.read(buffer, 0, lengthBytes, offsetBytes);
+      if (bytesRead === lengthBytes) return buffer;
+      throw new IngotError('source-truncated', `${path} ended at ${offsetBytes + bytesRead}`);
+    },
+    [Symbol.asyncDispose]: () => file.close(),
+  };
+}
+
+/**
+ * Makes the filesystem in a file as small as it can be, with room for the first boot.
+ *
+ * @throws IngotError `source-unsupported` for a partitioned disk, `filesystem-malformed`
+ */
+export async function shrinkFile(context: CliContext, path: string): Promise<void> {
+  const [filesystem] = await extFilesystems(path);
+  if (filesystem?.offsetBytes !== 0) {
+    throw new IngotError('source-unsupported', 'a partitioned image cannot be shrunk');
+  }
+  const { signal } = context;
+  const sizeBytes = await shrinkFilesystem(path, { marginBytes: SHRINK_MARGIN_BYTES, signal });
+  context.stderr.write(`The image has ${formatBytes(sizeBytes)} now\n`);
+}
+
+/**
+ * Opens an edited file to be taken in. What was removed lies in free blocks, which read as zeros.
+ *
+ * @param capture what is said of the instant that the file shows
+ */
+export async function openEditedFile(
+  context: CliContext,
+  path: string,
+  { capture, spoolFolder }: { readonly capture: CaptureFacts; readonly spoolFolder: string },
+): Promise<SnapshotSource> {
+  const { signal } = context;
+  const source = await openImportFile(path, {
+    name: 'disk',
+    freeSpace: 'zero',
+    spoolFolder,
+    signal,
+  });
+  return {
+    sizeBytes: source.sizeBytes,
+    mayChange: source.mayChange,
+    pass: (kind) => source.pass(kind),
+    facts: () => ({ ...capture, freeSpace: 'zero' }),
+    notices: () => source.notices(),
+    [Symbol.asyncDispose]: () => source[Symbol.asyncDispose](),
+  };
+}
+
+/** What is done to a capture before it is taken in. */
+export interface CaptureEdits {
+  readonly generalizes: boolean;
+  readonly shrinks: boolean;
+  /** On a filesystem that the capture does not freeze. */
+  readonly spoolFolder: string;
+}
+
+/**
+ * Copies a capture into a temporary file, edits that, and opens it. Disposal removes the file.
+ *
+ * @param source stays the caller's
+ */
+export async function editCapture(
+  context: CliContext,
+  source: SnapshotSource,
+  { generalizes, shrinks, spoolFolder }: CaptureEdits,
+): Promise<SnapshotSource> {
+  await using undo = new AsyncDisposableStack();
+  const folder = undo.use(await temporaryFolder(spoolFolder));
+  const path = join(folder.path, 'disk');
+  {
+    await using target = await openFileTarget(path);
+    using progress = context.progress('copy');
+    await dumpSnapshot({
+      source,
+      target,
+      compressor: undefined,
+      onProgress: progress.onProgress,
+      signal: context.signal,
+      clock: systemClock,
+    });
+  }
+  if (generalizes) {
+    const request = { folder: folder.path, keeps: [], isDryRun: false };
+    listSteps(context, await generalizeFile(context, path, request));
+  }
+  if (shrinks) await shrinkFile(context, path);
+  const edited = undo.use(
+    await openEditedFile(context, path, { capture: source.facts(), spoolFolder }),
+  );
+  const owned = undo.move();
+  return { ...edited, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/** Lists on stderr what was removed. */
+export function listSteps({ stderr }: CliContext, steps: readonly GeneralizeStep[]): void {
+  for (const { rule, action, path, sizeBytes } of steps) {
+    const what = action === 'empty' ? 'empty ' : 'remove';
+    stderr.write(`${what} ${formatName(path)} (${rule}, ${formatBytes(sizeBytes)})\n`);
+  }
+}
