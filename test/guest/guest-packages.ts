@@ -28,6 +28,8 @@ export function guestIsMissing(): string | undefined {
       return `${program} is not installed`;
     }
   }
+  const known = spawnSync('apt-cache', ['show', '--no-all-versions', KERNEL_METAPACKAGE]);
+  if (known.status !== 0) return `apt does not know ${KERNEL_METAPACKAGE} (apt-get update)`;
   return undefined;
 }
 
