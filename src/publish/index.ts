@@ -57,3 +57,4 @@ export {
   verifyTarget,
 } from './restore/restore-image.ts';
 export type { RestoreTarget, TargetFacts } from './restore/restore-target.ts';
+export { snapshotPayload } from './snapshot-payload.ts';

@@ -32,7 +32,7 @@ for sudo is asked for here, or read from stdin where that is no terminal.
 `;
 
 /** Gives the password of sudo: typed by a person, or the first line of a stdin that is piped. */
-async function sudoPassword(
+export async function sudoPassword(
   context: CliContext,
   url: string,
   attempt: number,

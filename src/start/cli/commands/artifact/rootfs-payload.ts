@@ -1,8 +1,12 @@
 import { IngotError, isId } from '../../../../base/index.ts';
-import type { ArtifactPayload } from '../../../../publish/index.ts';
+import { openRemoteSource } from '../../../../capture/adapters/open-remote-source.ts';
+import { MAX_STALL_MS } from '../../../../capture/index.ts';
+import { type ArtifactPayload, snapshotPayload } from '../../../../publish/index.ts';
 import { openRemotePayload, type RemotePayload } from '../../../client/coded-image.ts';
 import type { CliContext } from '../../context.ts';
 import { openClient } from '../../support/daemon-access.ts';
+import { writtenWhileFrozen } from '../../support/snapshot-output.ts';
+import { sudoPassword } from '../snapshot-pull.ts';
 import { asBuffers, openRootfsFile } from './payload-file.ts';
 
 /** What opening a payload may need. */
@@ -10,12 +14,18 @@ interface RootfsPayloadSetup {
   readonly context: CliContext;
   readonly profile?: string | undefined;
   readonly sshArgs?: readonly string[] | undefined;
+  /** A folder of the filesystem, or a block device, of a device over ssh. */
+  readonly source: string;
+  /** Where the artifact goes. */
+  readonly outputPath: string;
 }
 
 /** A root filesystem: to be coded, or as segments that are there already too. */
-export interface RootfsPayload extends Disposable {
+export interface RootfsPayload extends AsyncDisposable {
   readonly plain: ArtifactPayload;
   readonly coded: RemotePayload | undefined;
+  /** Whether it cannot be read to find its digest, and again to be written. */
+  readonly isReadOnce: boolean;
 }
 
 async function openImage(id: string, setup: RootfsPayloadSetup): Promise<RootfsPayload> {
@@ -34,31 +44,53 @@ async function openImage(id: string, setup: RootfsPayloadSetup): Promise<RootfsP
       open: () => asBuffers(coded.openPlain()),
     },
     coded,
-    [Symbol.dispose]: () => kept.dispose(),
+    isReadOnce: false,
+    [Symbol.asyncDispose]: () => Promise.resolve(kept.dispose()),
+  };
+}
+
+/**
+ * Opens a device over ssh; it is frozen when the payload is read, and thawed after.
+ *
+ * The file is called by its filesystem, as that of a dump would be: both give the same artifact.
+ */
+async function openDevice(url: string, setup: RootfsPayloadSetup): Promise<RootfsPayload> {
+  const { context, sshArgs = [] } = setup;
+  const source = await openRemoteSource({
+    url,
+    source: setup.source,
+    sshArguments: sshArgs,
+    freeSpace: 'zero',
+    freeze: true,
+    limits: { maxFreezeMs: undefined, maxStallMs: MAX_STALL_MS },
+    wire: 'auto',
+    askPassword: (attempt) => sudoPassword(context, url, attempt),
+    forbiddenPaths: writtenWhileFrozen(setup.outputPath),
+    signal: context.signal,
+  });
+  return {
+    plain: snapshotPayload(source, 'rootfs.ext4'),
+    coded: undefined,
+    isReadOnce: true,
+    [Symbol.asyncDispose]: () => source[Symbol.asyncDispose](),
   };
 }
 
 /**
  * Opens what `-f` of `write rootfs-image` names: a file, an image of the library, or a device.
  *
- * @throws IngotError `source-unsupported` for ssh://…, which is not there yet; the failures of files
- *   and of the daemon
+ * @throws IngotError the failures of files, of the daemon and of ssh
  */
 export async function openRootfsPayload(
   source: string,
   setup: RootfsPayloadSetup,
 ): Promise<RootfsPayload> {
-  if (source.startsWith('ssh://')) {
-    throw new IngotError(
-      'source-unsupported',
-      `${source}: devices cannot be named here yet; use ingot snapshot pull and name its file`,
-      { source },
-    );
-  }
+  if (source.startsWith('ssh://')) return await openDevice(source, setup);
   if (isId('img', source)) return await openImage(source, setup);
   return {
     plain: await openRootfsFile(source),
     coded: undefined,
-    [Symbol.dispose]: () => undefined,
+    isReadOnce: false,
+    [Symbol.asyncDispose]: () => Promise.resolve(),
   };
 }

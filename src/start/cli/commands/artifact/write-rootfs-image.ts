@@ -65,6 +65,7 @@ export function registerWriteRootfsImage(write: Command, context: CliContext): v
     .option('--no-checksum-provide', 'write no checksum into provides, for old clients')
     .option('--legacy-rootfs-image-checksum', 'write it under the old name rootfs_image_checksum')
     .option('-S, --ssh-args <arg>', 'argument for ssh, with -f ssh://…; repeatable', collect)
+    .option('--source <path>', 'with -f ssh://…: a folder or block device there', '/')
     .option(...PROFILE_OPTION)
     .option('--tmp <folder>', 'taken and not needed: nothing is copied to temporary files')
     .addOption(compressionOption());
@@ -94,10 +95,14 @@ export function registerWriteRootfsImage(write: Command, context: CliContext): v
     };
     const compression = chosenCompression(command);
     const signer = await openSigner(options);
-    using payload = await openRootfsPayload(options.file, { ...options, context });
+    await using payload = await openRootfsPayload(options.file, { ...options, context });
     const header = (digest: Digest): ArtifactHeader => rootfsHeader(description, digest);
     const { coded, plain } = payload;
     checkNewPayloadName(plain.name);
+    const isOnePass = options.outputPath !== '-' && ['gzip', 'none'].includes(compression);
+    if (payload.isReadOnce && !isOnePass) {
+      command.error('error: from ssh:// an artifact goes to a file, with gzip or none');
+    }
     await runWrite(context, options, async (target, run) =>
       coded !== undefined && compression === 'gzip'
         ? await writeArtifactOfSegments(

@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { settlesWithin, startIngot, startWriter } from './ingot-command.ts';
+import { loopFilesystem, run } from './loop-filesystem.ts';
+import { type SshDaemon, sshDaemonIsMissing, startSshDaemon } from './ssh-daemon.ts';
+
+const missing = sshDaemonIsMissing();
+let daemon: SshDaemon;
+
+async function ingot(...args: string[]): Promise<void> {
+  const { status, stderr } = await startIngot(args).ended;
+  assert.equal(status, 0, stderr);
+}
+
+describe('an artifact of a device over ssh', { skip: missing ?? false }, () => {
+  before(async () => {
+    daemon = await startSshDaemon();
+  });
+  after(async () => {
+    await daemon[Symbol.asyncDispose]();
+  });
+
+  test('is the one of a dump of it, and the device goes on writing', async () => {
+    using disk = loopFilesystem({ sizeMiB: 48 });
+    for (let i = 0; i < 20; i++) {
+      writeFileSync(join(disk.mountPoint, `file-${i}`), randomBytes(50_000 + i * 999));
+    }
+    run('sync', '-f', disk.mountPoint);
+    // Read-only: two snapshots of a mounted filesystem differ in its superblock otherwise.
+    run('mount', '-o', 'remount,ro', disk.mountPoint);
+    const write = ['artifact', 'write', 'rootfs-image', '-n', 'r1', '-c', 'qemu'];
+    const direct = join(disk.scratch, 'direct.mender');
+    const ssh = ['-S', '-F', '-S', daemon.config, '--source', disk.mountPoint];
+    await ingot(...write, '-f', 'ssh://root-device', ...ssh, '-o', direct);
+    const image = join(disk.scratch, 'rootfs.ext4');
+    await ingot('snapshot', 'dump', '--source', disk.mountPoint, '-o', image);
+    const dumped = join(disk.scratch, 'dumped.mender');
+    await ingot(...write, '-f', image, '-o', dumped);
+    assert.ok(readFileSync(direct).equals(readFileSync(dumped)));
+    await ingot('artifact', 'validate', direct);
+    run('mount', '-o', 'remount,rw', disk.mountPoint);
+    assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 5000), 'it is still frozen');
+  });
+
+  test('is not there when the device cannot be reached', async () => {
+    using disk = loopFilesystem({ sizeMiB: 32 });
+    const ssh = ['-S', '-F', '-S', daemon.config, '--source', disk.mountPoint];
+    const output = join(disk.scratch, 'none.mender');
+    const write = ['artifact', 'write', 'rootfs-image', '-n', 'r1', '-c', 'qemu', '-o', output];
+    const { status } = await startIngot([...write, '-f', 'ssh://nowhere.invalid', ...ssh]).ended;
+    assert.equal(status, 80);
+    assert.deepEqual(
+      readdirSync(disk.scratch).filter((name) => name.includes('none')),
+      [],
+    );
+  });
+});
