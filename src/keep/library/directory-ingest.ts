@@ -119,7 +119,7 @@ export class DirectoryIngest implements LibrarySession {
           this.#events.onCommitted(row);
           return row;
         } finally {
-          await this.#end();
+          await this.#endQuietly();
         }
       }),
     );
@@ -292,8 +292,20 @@ export class DirectoryIngest implements LibrarySession {
       await this.#writer.flush();
     } catch (error) {
       // A pack that was written in part is worth nothing: the client starts again.
-      await this.#end();
+      await this.#endQuietly();
       throw error;
+    }
+  }
+
+  /** Ends; what goes wrong then is told to the operator, so that it hides no earlier failure. */
+  async #endQuietly(): Promise<void> {
+    try {
+      await this.#end();
+    } catch (error) {
+      this.#context.log.warn('an ingest could not be cleaned up', {
+        ingest: this.id,
+        error: String(error),
+      });
     }
   }
 
