@@ -1,9 +1,16 @@
-export type { Caller, ImageForm, NativeBackend, NativeClients } from './native/backend.ts';
+export type {
+  Caller,
+  ImageForm,
+  NativeBackend,
+  NativeClients,
+  NativeUpkeep,
+} from './native/backend.ts';
 export { failureSchema, type WireFailure } from './native/failure-answer.ts';
 export { digestSchema, imageChangeSchema, imagePageSchema } from './native/image-routes.ts';
 export { imageFromWire, imageSchema, type WireImage } from './native/image-wire.ts';
 export { BYTES_MEDIA_TYPE, decodeBitmap, MAX_HAVE } from './native/ingest-routes.ts';
 export { descriptionToWire } from './native/ingest-wire.ts';
+export { jobSchema, statsSchema, type WireJob } from './native/job-wire.ts';
 export { encodeManifest, MANIFEST_MEDIA_TYPE } from './native/manifest-stream.ts';
 export { NATIVE_PREFIX, nativeApi } from './native/plugin.ts';
 export { decodePage, decodePages, encodeIndices } from './native/read-wire.ts';

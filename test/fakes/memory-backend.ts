@@ -31,6 +31,8 @@ export class MemoryBackend implements NativeBackend {
     isKnown: async () => true,
   };
 
+  readonly upkeep: NativeBackend['upkeep'] = noUpkeep;
+
   library(): AccountLibrary {
     const plainOf = (id: string): { image: Image; plain: Buffer } => this.#find(id);
     return {
@@ -184,3 +186,23 @@ function memoryFile(name: string, bytes: Buffer): PublishedFile {
     [Symbol.asyncDispose]: async () => undefined,
   };
 }
+
+const refuse = async (): Promise<never> => {
+  throw new IngotError('not-allowed', 'a library in memory needs no upkeep');
+};
+
+const noUpkeep: NativeBackend['upkeep'] = {
+  jobs: {
+    show: refuse,
+    list: refuse,
+    cancel: refuse,
+    watch: () => {
+      throw new IngotError('job-not-found', 'a library in memory has no jobs');
+    },
+  },
+  isOperator: async () => true,
+  stats: refuse,
+  verify: refuse,
+  collect: refuse,
+  backup: refuse,
+};

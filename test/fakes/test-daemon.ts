@@ -6,6 +6,7 @@ import { publishRaw, publishRawGz } from '../../src/publish/index.ts';
 import type { Caller } from '../../src/serve/index.ts';
 import { DaemonClient } from '../../src/start/client/daemon-client.ts';
 import { httpServer } from '../../src/start/daemon/http-server.ts';
+import { libraryUpkeep } from '../../src/start/daemon/library-upkeep.ts';
 import { ACCOUNT, FOREIGN, openTestLibrary, type TestLibrary } from '../contracts/test-library.ts';
 
 const SECRET = 'a secret of a test';
@@ -36,6 +37,10 @@ export async function startTestDaemon(): Promise<TestDaemon> {
         authenticate: async (id, secret) =>
           secret === SECRET ? CALLERS.find((caller) => caller.clientId === id) : undefined,
         isKnown: async () => true,
+      },
+      upkeep: {
+        ...libraryUpkeep(test.library),
+        isOperator: async ({ accountId }) => accountId === ACCOUNT,
       },
       library: ({ accountId }) => test.library.forAccount(accountId),
       openFile: async ({ accountId }, id, form) => {

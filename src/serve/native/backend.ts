@@ -1,5 +1,5 @@
 import type { Id } from '../../base/index.ts';
-import type { AccountLibrary } from '../../keep/index.ts';
+import type { AccountLibrary, Job, JobRunner, LibraryCounts } from '../../keep/index.ts';
 import type { PublishedFile } from '../../publish/index.ts';
 
 /** Who asks: an API client of an account. */
@@ -20,12 +20,27 @@ export interface NativeClients {
   isKnown(caller: Caller): Promise<boolean>;
 }
 
+/** Upkeep of the whole library as the native API asks for it. */
+export interface NativeUpkeep {
+  readonly jobs: Pick<JobRunner, 'show' | 'list' | 'watch' | 'cancel'>;
+  /** Tells whether the caller's account is the one that runs the daemon. */
+  isOperator(caller: Caller): Promise<boolean>;
+  stats(): Promise<LibraryCounts>;
+  /** @param one an image and who asks; undefined: the whole library */
+  verify(
+    one: { readonly imageId: Id<'img'>; readonly accountId: Id<'acc'> } | undefined,
+  ): Promise<Job>;
+  collect(isForced: boolean): Promise<Job>;
+  backup(): Promise<Job>;
+}
+
 /** Forms that an image is given out in. */
 export type ImageForm = 'raw' | 'gzip';
 
 /** Everything that the native API does is done by these; `start/` wires them. */
 export interface NativeBackend {
   readonly clients: NativeClients;
+  readonly upkeep: NativeUpkeep;
   /** The library as the caller's account sees it. */
   library(caller: Caller): AccountLibrary;
   /** @throws IngotError `image-not-found`, `image-not-ready` */

@@ -20,6 +20,7 @@ import type { NativeMetrics, RouteContext } from './routes.ts';
 import { SEGMENTS_MEDIA_TYPE } from './segment-frames.ts';
 import { tokenRoutes } from './token-routes.ts';
 import { TokenIssuer } from './tokens.ts';
+import { upkeepRoutes } from './upkeep-routes.ts';
 
 /** Where the native API lies. */
 export const NATIVE_PREFIX = '/api/ingot/v1';
@@ -87,6 +88,7 @@ export const nativeApi: FastifyPluginAsync<NativeOptions> = async (outer, option
     downloadRoutes(routes, context);
     ingestRoutes(routes, context);
     readRoutes(routes, context, held);
+    upkeepRoutes(routes, context);
   });
   outer.get('/openapi.json', { schema: { hide: true } }, () => outer.swagger());
 };

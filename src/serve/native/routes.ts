@@ -41,6 +41,9 @@ export const imageParams = z.object({ id: idSchema('img') });
 /** Path with the id of an ingest. */
 export const ingestParams = z.object({ id: idSchema('ing') });
 
+/** Path with the id of a job. */
+export const jobParams = z.object({ id: idSchema('job') });
+
 /** Answers that every closed route may give beside its own. */
 export const FAILURE_ANSWERS = {
   '4xx': failureSchema,

@@ -2,6 +2,8 @@ import { Command } from '@commander-js/extra-typings';
 import { registerArtifact } from './commands/artifact/artifact.ts';
 import { registerConfig } from './commands/config.ts';
 import { registerImages } from './commands/images.ts';
+import { registerJobs } from './commands/jobs.ts';
+import { registerLibrary } from './commands/library.ts';
 import { registerLogin } from './commands/login.ts';
 import { registerServe } from './commands/serve.ts';
 import { registerSnapshot } from './commands/snapshot.ts';
@@ -15,6 +17,8 @@ const COMMANDS: readonly Register[] = [
   registerArtifact,
   registerConfig,
   registerImages,
+  registerJobs,
+  registerLibrary,
   registerLogin,
   registerServe,
   registerSnapshot,

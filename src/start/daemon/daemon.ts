@@ -3,15 +3,12 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { errnoOf, IngotError, systemClock } from '../../base/index.ts';
-import { DirectoryDisk } from '../../keep/adapters/directory-disk.ts';
-import { openFastestCodec } from '../../keep/adapters/fastest-segment-codec.ts';
-import { openSqliteCatalogue } from '../../keep/adapters/sqlite-catalogue.ts';
-import { zlibSegmentCodec } from '../../keep/adapters/zlib-segment-codec.ts';
-import { DirectoryLibrary, type SegmentCodec } from '../../keep/index.ts';
 import { publishRaw, publishRawGz } from '../../publish/index.ts';
 import type { DaemonSettings, ListenAddress } from '../settings/daemon-settings.ts';
 import { httpServer } from './http-server.ts';
+import { libraryUpkeep } from './library-upkeep.ts';
 import { type LocalClient, libraryClients, localClient } from './local-client.ts';
+import { openDirectoryLibrary } from './open-library.ts';
 import { pinoLog, pinoLogger } from './pino-log.ts';
 import { tokenSecret } from './token-secret.ts';
 
@@ -42,20 +39,18 @@ export async function startDaemon(
   const keys = join(settings.dataDirectory, 'keys');
   await makeFolders(settings.dataDirectory, keys);
   await using undo = new AsyncDisposableStack();
-  const codec = await segmentCodec(settings.engine);
-  const library = undo.use(
-    await DirectoryLibrary.open({
-      disk: new DirectoryDisk(settings.dataDirectory),
-      openCatalogue: (options) => openSqliteCatalogue(settings.dataDirectory, options),
-      codec,
-      clock: systemClock,
-      log,
-    }),
-  );
+  const opened = await openDirectoryLibrary(settings.dataDirectory, {
+    engine: settings.engine,
+    clock: systemClock,
+    log,
+  });
+  undo.use(opened);
+  const { library, codec } = opened;
   const server = await httpServer({
     settings,
     backend: {
       clients: libraryClients(library.accounts),
+      upkeep: libraryUpkeep(library),
       library: ({ accountId }) => library.forAccount(accountId),
       openFile: async ({ accountId }, id, form) => {
         const image = await library.forAccount(accountId).open(id);
@@ -96,15 +91,6 @@ async function makeFolders(...folders: readonly string[]): Promise<void> {
       );
     }
   }
-}
-
-async function segmentCodec(engine: DaemonSettings['engine']): Promise<SegmentCodec> {
-  if (engine === 'zlib') return zlibSegmentCodec;
-  const { codec, reason } = await openFastestCodec();
-  if (engine === 'isal' && codec.name === zlibSegmentCodec.name) {
-    throw new IngotError('tool-missing', `the engine isal was asked for, but ${reason}`);
-  }
-  return codec;
 }
 
 async function listen(server: FastifyInstance, { host, port }: ListenAddress): Promise<void> {

@@ -11,6 +11,7 @@ import { registerImagesList } from './images-list.ts';
 import { registerImagesLs } from './images-ls.ts';
 import { registerImagesPrune } from './images-prune.ts';
 import { registerImagesShow } from './images-show.ts';
+import { registerImagesVerify } from './images-verify.ts';
 import { registerImagesWrite } from './images-write.ts';
 
 /** `ingot images …`. */
@@ -23,6 +24,7 @@ export function registerImages(program: Command, context: CliContext): void {
   registerImagesDownload(images, context);
   registerImagesShow(images, context);
   registerImageChanges(images, context);
+  registerImagesVerify(images, context);
   registerImagesDestroy(images, context);
   registerImagesWrite(images, context);
   registerImagesLs(images, context);

@@ -1,0 +1,45 @@
+import { resolve } from 'node:path';
+import type { Command } from '@commander-js/extra-typings';
+import { systemClock } from '../../../base/index.ts';
+import { readDaemonSettings } from '../../settings/daemon-settings.ts';
+import type { CliContext } from '../context.ts';
+
+const EXAMPLES = `
+Examples:
+  systemctl stop ingot && ingot library rebuild && systemctl start ingot
+  ingot library rebuild --data /srv/images
+
+No daemon may run on the directory. Nothing is removed; the old index is put aside.
+`;
+
+/** `ingot library rebuild`: makes the index again from packs and manifests. */
+export function registerLibraryRebuild(library: Command, context: CliContext): void {
+  library
+    .command('rebuild')
+    .description('make the index again from packs and manifests, without a daemon')
+    .option('--data <dir>', 'the data directory')
+    .option('--json', 'as JSON')
+    .addHelpText('after', EXAMPLES)
+    .action(async (options) => {
+      const { dataDirectory } = readDaemonSettings({
+        flags: options.data === undefined ? {} : { data: resolve(options.data) },
+        env: context.env,
+        configFile: undefined,
+        isRoot: process.getuid?.() === 0,
+      });
+      const { openDirectoryLibrary } = await import('../../daemon/open-library.ts');
+      const { pinoLog, pinoLogger } = await import('../../daemon/pino-log.ts');
+      await using opened = await openDirectoryLibrary(dataDirectory, {
+        engine: 'auto',
+        clock: systemClock,
+        log: pinoLog(pinoLogger('warn', context.stderr)),
+        isRebuild: true,
+      });
+      const { images, chunks, packs } = await opened.library.stats();
+      context.stdout.write(
+        options.json === true
+          ? `${JSON.stringify({ images, chunks, packs })}\n`
+          : `The index has ${images} images, ${chunks} chunks and ${packs} packs again.\n`,
+      );
+    });
+}

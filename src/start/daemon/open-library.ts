@@ -1,0 +1,49 @@
+import { type Clock, IngotError, type Log } from '../../base/index.ts';
+import { DirectoryDisk } from '../../keep/adapters/directory-disk.ts';
+import { openFastestCodec } from '../../keep/adapters/fastest-segment-codec.ts';
+import { openSqliteCatalogue } from '../../keep/adapters/sqlite-catalogue.ts';
+import { zlibSegmentCodec } from '../../keep/adapters/zlib-segment-codec.ts';
+import { DirectoryLibrary, type SegmentCodec } from '../../keep/index.ts';
+import type { DaemonSettings } from '../settings/daemon-settings.ts';
+
+/** An open library and the engine that it codes with. Disposal closes it. */
+interface OpenLibrary extends AsyncDisposable {
+  readonly library: DirectoryLibrary;
+  readonly codec: SegmentCodec;
+}
+
+/**
+ * Opens the library in a data directory that exists, on its disk and with its embedded catalogue.
+ *
+ * @param options `isRebuild` makes the index again
+ * @throws IngotError `library-busy`, `library-unusable`, `version-unknown`, `tool-missing`
+ */
+export async function openDirectoryLibrary(
+  folder: string,
+  options: {
+    readonly engine: DaemonSettings['engine'];
+    readonly clock: Clock;
+    readonly log: Log;
+    readonly isRebuild?: boolean;
+  },
+): Promise<OpenLibrary> {
+  const codec = await segmentCodec(options.engine);
+  const library = await DirectoryLibrary.open({
+    disk: new DirectoryDisk(folder),
+    openCatalogue: (lost) => openSqliteCatalogue(folder, lost),
+    codec,
+    clock: options.clock,
+    log: options.log,
+    isRebuild: options.isRebuild ?? false,
+  });
+  return { library, codec, [Symbol.asyncDispose]: () => library[Symbol.asyncDispose]() };
+}
+
+async function segmentCodec(engine: DaemonSettings['engine']): Promise<SegmentCodec> {
+  if (engine === 'zlib') return zlibSegmentCodec;
+  const { codec, reason } = await openFastestCodec();
+  if (engine === 'isal' && codec.name === zlibSegmentCodec.name) {
+    throw new IngotError('tool-missing', `the engine isal was asked for, but ${reason}`);
+  }
+  return codec;
+}
