@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { FAILURES } from '../src/base/index.ts';
+import { cliPage } from './cli-page.ts';
 import { FAILURE_NOTES } from './failure-notes.ts';
 import { openapiPage } from './openapi-page.ts';
 
@@ -33,6 +34,7 @@ function errorsPage(): string {
 }
 
 const pages: Readonly<Record<string, string>> = {
+  'docs/reference/cli.md': cliPage(),
   'docs/reference/errors.md': errorsPage(),
   'docs/reference/openapi.json': await openapiPage(),
 };

@@ -1,6 +1,8 @@
 import { Command } from '@commander-js/extra-typings';
 import { registerArtifact } from './commands/artifact/artifact.ts';
+import { registerCompletion } from './commands/completion.ts';
 import { registerConfig } from './commands/config.ts';
+import { registerDoctor } from './commands/doctor.ts';
 import { registerImages } from './commands/images.ts';
 import { registerJobs } from './commands/jobs.ts';
 import { registerLibrary } from './commands/library.ts';
@@ -16,6 +18,7 @@ type Register = (program: Command, context: CliContext) => void;
 const COMMANDS: readonly Register[] = [
   registerArtifact,
   registerConfig,
+  registerDoctor,
   registerImages,
   registerJobs,
   registerLibrary,
@@ -39,5 +42,6 @@ export function buildProgram(context: CliContext): Command {
     })
     .exitOverride();
   for (const register of COMMANDS) register(program, context);
+  registerCompletion(program, context);
   return program;
 }

@@ -114,7 +114,7 @@ function registerGc(library: Command, context: CliContext): void {
       context.stdout.write(
         options.json === true
           ? `${JSON.stringify(report)}\n`
-          : `Freed ${formatBytes(Number(report['freedBytes']))}: ${report['removedPacks']} packs removed, ${report['rewrittenPacks']} rewritten.\n`,
+          : `Freed ${formatBytes(Number(report['freedBytes']))}: ${Number(report['removedPacks'])} packs removed, ${Number(report['rewrittenPacks'])} rewritten.\n`,
       );
     });
 }

@@ -9,6 +9,7 @@ export function registerVersion(program: Command, context: CliContext): void {
     .command('version')
     .description('show the version of ingot and of Node')
     .option('--json', 'as JSON')
+    .addHelpText('after', '\nExample:\n  ingot version --json\n')
     .action((options) => {
       const facts = { ingot: packageFacts.version, node: process.versions.node };
       context.stdout.write(

@@ -46,7 +46,7 @@ function isFailureCode(code: string): code is FailureCode {
  */
 export function verifyWords(job: WireJob): string {
   const report = reportOf(job);
-  const numbers = `${report['checkedChunks']} chunks, ${report['checkedBytes']} bytes read back`;
+  const numbers = `${Number(report['checkedChunks'])} chunks, ${Number(report['checkedBytes'])} bytes read back`;
   if (report['isClean'] === true) return `No damage: ${numbers}.`;
   const lists = ['damagedImages', 'corruptChunks', 'corruptPacks', 'damage'].map((name) => {
     const list = report[name];
