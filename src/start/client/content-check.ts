@@ -49,7 +49,10 @@ export function gzipCheck(name: string): ContentCheck {
   return {
     update: async (bytes) => {
       check();
-      if (!gunzip.write(bytes)) await Promise.race([once(gunzip, 'drain'), ended]);
+      if (gunzip.write(bytes)) return;
+      // An error ends the wait too; it is told in the words of the check below.
+      await Promise.race([once(gunzip, 'drain').catch(() => undefined), ended]);
+      check();
     },
     end: async (plainSha256) => {
       gunzip.end();

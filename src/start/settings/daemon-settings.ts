@@ -54,7 +54,8 @@ const daemonSettingsShape = {
   'trust-proxy': yesOrNo.default(false),
   'log-level': z.enum(['debug', 'info', 'warn', 'error']).default('info'),
   engine: z.enum(['auto', 'isal', 'zlib']).default('auto'),
-  profile: yesOrNo.default(true),
+  // Not `profile`: INGOT_PROFILE is the name of the one that commands use.
+  'keep-profile': yesOrNo.default(true),
 } as const;
 
 type SettingName = keyof typeof daemonSettingsShape;
@@ -121,7 +122,7 @@ export function readDaemonSettings(sources: SettingSources): DaemonSettings {
     trustProxy: values['trust-proxy'],
     logLevel: values['log-level'],
     engine: values.engine,
-    writeProfile: values.profile,
+    writeProfile: values['keep-profile'],
   };
 }
 

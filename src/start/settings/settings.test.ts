@@ -37,6 +37,9 @@ describe("the daemon's settings", () => {
     assert.equal(settings.logLevel, 'warn');
     assert.equal(settings.engine, 'auto');
     assert.equal(settings.trustProxy, false);
+    assert.equal(settings.writeProfile, true);
+    assert.equal(read({ env: { INGOT_KEEP_PROFILE: 'no' } }).writeProfile, false);
+    assert.equal(read({ env: { INGOT_PROFILE: 'office' } }).writeProfile, true);
   });
 
   test('without any setting it listens on this machine alone', () => {

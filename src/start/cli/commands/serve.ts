@@ -55,7 +55,7 @@ export function registerServe(program: Command, context: CliContext): void {
           ...(options.trustProxy === undefined ? {} : { 'trust-proxy': options.trustProxy }),
           ...(options.engine === undefined ? {} : { engine: options.engine }),
           ...(options.logLevel === undefined ? {} : { 'log-level': options.logLevel }),
-          ...(options.profile ? {} : { profile: false }),
+          ...(options.profile ? {} : { 'keep-profile': false }),
         },
         env: context.env,
         configFile: options.config,

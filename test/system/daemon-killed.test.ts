@@ -1,0 +1,125 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { isFailure, noProgress } from '../../src/base/index.ts';
+import { DaemonClient } from '../../src/start/client/daemon-client.ts';
+import { runJob } from '../../src/start/client/follow-job.ts';
+import { HttpIngestTarget } from '../../src/start/client/http-ingest-target.ts';
+import { chooseProfile } from '../../src/start/settings/profiles.ts';
+import {
+  bytesOf,
+  descriptionOf,
+  entriesOf,
+  ingest,
+  segmentOf,
+  streamOf,
+  summaryOf,
+} from '../contracts/ingest-session.ts';
+
+const main = join(import.meta.dirname, '../../src/start/cli/main.ts');
+const folder = mkdtempSync(join(tmpdir(), 'ingot-killed-'));
+const env = { ...process.env, XDG_CONFIG_HOME: join(folder, 'config'), NO_COLOR: '1' };
+const running = new Set<ChildProcess>();
+after(() => {
+  for (const child of running) child.kill('SIGKILL');
+  rmSync(folder, { recursive: true, force: true });
+});
+
+interface ChildDaemon {
+  readonly client: DaemonClient;
+  end(signal: 'SIGKILL' | 'SIGTERM'): Promise<number | null>;
+}
+
+/** Starts a daemon as a process of its own; it says its address on stdout once it serves. */
+async function start(): Promise<ChildDaemon> {
+  const argv = ['serve', '--data', join(folder, 'data'), '--listen', '127.0.0.1:0'];
+  const child = spawn(
+    process.execPath,
+    ['--disable-warning=ExperimentalWarning', main, ...argv, '--engine', 'zlib'],
+    { env, stdio: ['ignore', 'pipe', 'pipe'] },
+  );
+  running.add(child);
+  const exited = once(child, 'exit');
+  let words = '';
+  child.stderr.on('data', (bytes: Buffer) => {
+    words += bytes.toString();
+  });
+  const said = await Promise.race([once(child.stdout, 'data'), exited]);
+  assert.ok(String(said[0]).startsWith('http'), words);
+  const client = new DaemonClient(
+    chooseProfile({ XDG_CONFIG_HOME: join(folder, 'config') }, undefined),
+    undefined,
+  );
+  return {
+    client,
+    end: async (signal) => {
+      client[Symbol.dispose]();
+      child.kill(signal);
+      const [status] = (await exited) as [number | null];
+      running.delete(child);
+      return status;
+    },
+  };
+}
+
+async function names(client: DaemonClient): Promise<string[]> {
+  const found: string[] = [];
+  for await (const image of client.images()) found.push(image.name);
+  return found.toSorted();
+}
+
+async function assertClean(client: DaemonClient): Promise<void> {
+  const call = { method: 'POST', path: '/library/verify' } as const;
+  const job = await runJob(client, call, { onProgress: noProgress });
+  assert.equal((job.report as { isClean: boolean }).isClean, true, JSON.stringify(job.report));
+}
+
+const chunks = Array.from({ length: 60 }, (_, i) => segmentOf(bytesOf(i, 20_000 + i)));
+
+describe('a daemon that is killed with SIGKILL', () => {
+  test('in the middle of an upload shows nothing of it, and takes it in again', async () => {
+    const first = await start();
+    const session = await new HttpIngestTarget(first.client).begin(descriptionOf('half'));
+    await session.put(chunks.slice(0, 30));
+    await first.end('SIGKILL');
+    const second = await start();
+    assert.deepEqual(await names(second.client), []);
+    await assertClean(second.client);
+    await ingest(new HttpIngestTarget(second.client), 'whole', chunks);
+    assert.deepEqual(await names(second.client), ['whole']);
+    assert.equal(await second.end('SIGTERM'), 0);
+  });
+
+  test('while it commits keeps what it acknowledged, whole, and nothing half', async () => {
+    const acknowledged = ['whole'];
+    for (const [round, delayMs] of [5, 40].entries()) {
+      const daemon = await start();
+      assert.deepEqual(
+        (await names(daemon.client)).filter((name) => acknowledged.includes(name)),
+        acknowledged,
+      );
+      const name = `round ${round}`;
+      const session = await new HttpIngestTarget(daemon.client).begin(descriptionOf(name));
+      await session.put(chunks);
+      const entries = entriesOf([...chunks, 4096 * (round + 1)]);
+      const sizeBytes = entries.reduce((sum, entry) => sum + entry.lengthBytes, 0);
+      const committing = session.commit(streamOf(entries), summaryOf(sizeBytes)).then(
+        () => acknowledged.push(name),
+        (thrown) => assert.ok(isFailure(thrown, 'daemon-unreachable'), String(thrown)),
+      );
+      // Whatever has happened by then: no instant of the commit may matter.
+      await new Promise((resolve) => setTimeout(resolve, delayMs));
+      await daemon.end('SIGKILL');
+      await committing;
+    }
+    const last = await start();
+    const seen = await names(last.client);
+    for (const name of acknowledged) assert.ok(seen.includes(name), `${name} was lost`);
+    await assertClean(last.client);
+    await last.end('SIGTERM');
+  });
+});
