@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { ingot, settlesWithin, startIngot, startWriter } from './ingot-command.ts';
+import { eventually, ingot, settlesWithin, startIngot, startWriter } from './ingot-command.ts';
 import {
   differences,
   type LoopFilesystem,
@@ -431,7 +431,8 @@ describe('a dump refuses before it freezes', () => {
       endings.map(({ status }) => status),
       [49, 49, 49, 49],
     );
-    assert.ok(performance.now() - started < 8000, 'it took long to refuse');
+    // One that hangs on its own output takes 30 s.
+    assert.ok(performance.now() - started < 30_000, 'it took long to refuse');
     assert.deepEqual(readdirSync(disk.mountPoint).sort(), ['inside', 'lost+found']);
     assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 5000));
   });
@@ -570,7 +571,7 @@ describe('a dump that fails', () => {
       '-o',
       join(folder, 'a.xz'),
     ]);
-    assert.equal(await settlesWithin(dump.ended, 1500), false, 'the dump was over before');
+    await eventually('a partial file', () => readdirSync(folder)[0]);
     dump.child.kill('SIGTERM');
     const { status, stderr } = await dump.ended;
     assert.equal(status, 130, stderr);

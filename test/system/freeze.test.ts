@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import {
@@ -92,7 +92,8 @@ describe('nothing stays frozen', () => {
     for (const pid of [frozen.dump.pid, frozen.guardPid]) process.kill(pid, 'SIGSTOP');
     for (const pid of [frozen.dump.pid, frozen.guardPid]) process.kill(pid, 'SIGKILL');
     await frozen.dump.ended;
-    assert.equal(await settlesWithin(frozen.writer.done, 500), false, 'it thawed by itself');
+    // Both are dead, so only an ingot can thaw. On a busy machine that may be any, not just ours:
+    // what it says on stderr is therefore not compared.
     // It may have another mount namespace, in which the filesystem is not even mounted.
     const entry = join(import.meta.dirname, '../../src/start/cli/main.ts');
     const { status, stderr } = spawnSync(
@@ -109,9 +110,9 @@ describe('nothing stays frozen', () => {
       { encoding: 'utf8' },
     );
     assert.equal(status, 0, stderr);
-    assert.match(stderr, /thawed .*mounted/);
     await assertWrites(frozen.writer);
-    assert.deepEqual(readdirSync('/run/ingot/frozen'), []);
+    const name = `${frozen.dump.pid}-${frozen.guardPid}.json`;
+    assert.equal(existsSync(join('/run/ingot/frozen', name)), false);
   });
 
   test('the next ingot leaves a living capture alone', async () => {
