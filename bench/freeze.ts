@@ -24,7 +24,7 @@ function linkDevice(mountPoint: string): void {
 }
 
 interface ImageFacts {
-  readonly capture: { readonly freezeMs: number };
+  readonly freeze_ms: number;
 }
 
 /** How long W1, mounted and written to, is frozen on its way into the library. */
@@ -47,7 +47,7 @@ export async function freezeFigures(context: BenchContext): Promise<string> {
         daemon.ingot('images', 'list', '--json'),
       );
       const image = images.find(({ name }) => name === `frozen-${round}`);
-      freezes.push((image?.capture.freezeMs ?? Number.NaN) / 1000);
+      freezes.push((image?.freeze_ms ?? Number.NaN) / 1000);
       theirs.gzip.push(
         timeOnce(`${menderDump(context, mountPoint, '-C gzip')} | cat > /dev/null`).wallSeconds,
       );

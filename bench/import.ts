@@ -6,12 +6,13 @@ import { compare, table } from './measure.ts';
 import { run } from './workloads.ts';
 
 interface Stats {
-  readonly storedBytes: number;
+  /** Coded bytes of the chunks that images need. */
+  readonly live_bytes: number;
 }
 
 function storedMb(daemon: BenchDaemon): number {
   const stats: Stats = JSON.parse(daemon.ingot('library', 'stats', '--json'));
-  return stats.storedBytes / 1e6;
+  return stats.live_bytes / 1e6;
 }
 
 function sizeMb(path: string): number {
@@ -33,7 +34,7 @@ async function timeImport(context: BenchContext, label: string, image: string): 
         prepare: () => {
           const old: { id: string }[] = JSON.parse(daemon.ingot('images', 'list', '--json'));
           for (const { id } of old) daemon.ingot('images', 'destroy', id, '--yes');
-          daemon.ingot('library', 'gc', '--now', '--force');
+          daemon.ingot('library', 'gc', '--quiet', '--force');
         },
         command: `${INGOT} images import --quiet --free-space zero --name bench ${image}`,
         env: daemon.env,
