@@ -164,7 +164,10 @@ export class DiskSnapshot implements SnapshotSource {
   /** What is known about the moment that a pass shows. */
   #stateOf(kind: 'live' | 'frozen'): DiskState {
     if (!this.#parts.isMounted) return 'at-rest';
-    return kind === 'frozen' && this.#parts.guard !== undefined ? 'frozen' : 'live';
+    if (kind === 'live') return 'live';
+    // Without a freeze the bitmaps may be older than the journal: only what needs no recovery may
+    // leave blocks out.
+    return this.#parts.guard === undefined ? 'at-rest' : 'frozen';
   }
 
   async #endPass(guard: FreezeGuard | undefined): Promise<void> {
