@@ -5,9 +5,9 @@ import { buildProgram } from '../src/start/cli/program.ts';
 const WIDTH = 100;
 
 /** Makes docs/reference/cli.md from the commands themselves. */
-export function cliPage(): string {
+export async function cliPage(): Promise<string> {
   const stream = new PassThrough();
-  const program = buildProgram({
+  const program = await buildProgram({
     stdout: stream,
     stderr: stream,
     stdin: stream,

@@ -32,7 +32,8 @@ export async function runCli(
   };
   let status = 0;
   try {
-    await buildProgram(context).parseAsync(argv, { from: 'user' });
+    const program = await buildProgram(context, argv[0]);
+    await program.parseAsync(argv, { from: 'user' });
   } catch (thrown) {
     if (thrown instanceof CommanderError) {
       status = thrown.exitCode === 0 ? 0 : EXIT_USAGE;

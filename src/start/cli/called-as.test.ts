@@ -10,7 +10,11 @@ describe('a call under another name', () => {
     ['mender', ['snapshot', 'dump', '-C', 'gzip'], ['snapshot', 'dump', '-C', 'gzip']],
     ['mender', ['--data', '/data', 'snapshot', 'dump'], ['snapshot', 'dump']],
     ['mender', ['--data=/data', 'snapshot', 'dump'], ['snapshot', 'dump']],
-    ['mender-snapshot', ['dump', '--data', '/data', '--source', '/'], ['snapshot', 'dump', '--source', '/']],
+    [
+      'mender-snapshot',
+      ['dump', '--data', '/data', '--source', '/'],
+      ['snapshot', 'dump', '--source', '/'],
+    ],
     ['brightbox-images', ['show', 'img-y22uq'], ['images', 'show', 'img-y22uq']],
     ['constructor', ['images'], ['images']],
   ];

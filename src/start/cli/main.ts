@@ -47,7 +47,8 @@ async function main(argv: readonly string[]): Promise<number> {
   };
   try {
     await thawLeftovers();
-    await buildProgram(context).parseAsync(argv, { from: 'user' });
+    const program = await buildProgram(context, argv[0]);
+    await program.parseAsync(argv, { from: 'user' });
     return cancel.signal.aborted && !isEndedAsAsked ? EXIT_CANCELLED : 0;
   } catch (thrown) {
     if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : EXIT_USAGE;

@@ -7,7 +7,7 @@ import { startMemoryDaemon } from '../../../test/fakes/memory-daemon.ts';
 import { buildProgram } from './program.ts';
 
 const stream = new PassThrough();
-const program = buildProgram({
+const program = (await buildProgram({
   stdout: stream,
   stderr: stream,
   stdin: stream,
@@ -15,7 +15,7 @@ const program = buildProgram({
   signal: new AbortController().signal,
   progress: () => ({ onProgress: () => undefined, [Symbol.dispose]: () => undefined }),
   endedAsAsked: () => undefined,
-}) as unknown as Command;
+})) as unknown as Command;
 
 function leaves(command: Command): Command[] {
   if (command.commands.length === 0) return [command];

@@ -1,47 +1,58 @@
 import { Command } from '@commander-js/extra-typings';
-import { registerArtifact } from './commands/artifact/artifact.ts';
-import { registerCompletion } from './commands/completion.ts';
-import { registerConfig } from './commands/config.ts';
-import { registerDoctor } from './commands/doctor.ts';
-import { registerImages } from './commands/images.ts';
-import { registerJobs } from './commands/jobs.ts';
-import { registerLibrary } from './commands/library.ts';
-import { registerLogin } from './commands/login.ts';
-import { registerServe } from './commands/serve.ts';
-import { registerSnapshot } from './commands/snapshot.ts';
-import { registerVersion } from './commands/version.ts';
 import type { CliContext } from './context.ts';
 
 /** Adds one command (or a family of them) to the program. One file each under `commands/`. */
 type Register = (program: Command, context: CliContext) => void;
 
-const COMMANDS: readonly Register[] = [
-  registerArtifact,
-  registerConfig,
-  registerDoctor,
-  registerImages,
-  registerJobs,
-  registerLibrary,
-  registerLogin,
-  registerServe,
-  registerSnapshot,
-  registerVersion,
-];
+/**
+ * The commands by their first word. Each is loaded when it is called: what a daemon or an artifact
+ * needs is not read to show a version, and a command that freezes stays small.
+ */
+const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
+  artifact: async () => (await import('./commands/artifact/artifact.ts')).registerArtifact,
+  config: async () => (await import('./commands/config.ts')).registerConfig,
+  doctor: async () => (await import('./commands/doctor.ts')).registerDoctor,
+  images: async () => (await import('./commands/images.ts')).registerImages,
+  jobs: async () => (await import('./commands/jobs.ts')).registerJobs,
+  library: async () => (await import('./commands/library.ts')).registerLibrary,
+  links: async () => (await import('./commands/links.ts')).registerLinks,
+  login: async () => (await import('./commands/login.ts')).registerLogin,
+  serve: async () => (await import('./commands/serve.ts')).registerServe,
+  snapshot: async () => (await import('./commands/snapshot.ts')).registerSnapshot,
+  version: async () => (await import('./commands/version.ts')).registerVersion,
+};
 
-/** Builds the command line of `ingot`. */
-export function buildProgram(context: CliContext): Command {
-  const program = new Command('ingot')
-    .description('Turns a running machine into an image, and the image into many machines.')
-    .showHelpAfterError('(ingot --help shows what there is)')
-    .showSuggestionAfterError()
-    // Options of a command may have names of the program's own, such as --version.
-    .enablePositionalOptions()
-    .configureOutput({
-      writeOut: (text) => context.stdout.write(text),
-      writeErr: (text) => context.stderr.write(text),
-    })
-    .exitOverride();
-  for (const register of COMMANDS) register(program, context);
+function bareProgram(context: CliContext): Command {
+  return (
+    new Command('ingot')
+      .description('Turns a running machine into an image, and the image into many machines.')
+      .showHelpAfterError('(ingot --help shows what there is)')
+      .showSuggestionAfterError()
+      // Options of a command may have names of the program's own, such as --version.
+      .enablePositionalOptions()
+      .configureOutput({
+        writeOut: (text) => context.stdout.write(text),
+        writeErr: (text) => context.stderr.write(text),
+      })
+      .exitOverride()
+  );
+}
+
+/**
+ * Builds the command line of `ingot`.
+ *
+ * @param firstWord what is called: only that command is loaded; all of them when it is none
+ */
+export async function buildProgram(context: CliContext, firstWord?: string): Promise<Command> {
+  const program = bareProgram(context);
+  const called = Object.hasOwn(COMMANDS, firstWord ?? '') ? COMMANDS[firstWord ?? ''] : undefined;
+  if (called !== undefined) {
+    (await called())(program, context);
+    return program;
+  }
+  for (const load of Object.values(COMMANDS)) (await load())(program, context);
+  // It reads the commands of the program, so it comes last.
+  const { registerCompletion } = await import('./commands/completion.ts');
   registerCompletion(program, context);
   return program;
 }
