@@ -45,7 +45,7 @@ export async function downloadToFile(
   request: DownloadRequest,
   path: string,
 ): Promise<DownloadReport> {
-  const { client, form, onProgress } = request;
+  const { form } = request;
   const { file, check } = await begin(request);
   await using part = await PartFile.open(path, {
     // Another coding of the same bytes is another file, and zstd cannot be gone on with.
@@ -54,6 +54,32 @@ export async function downloadToFile(
     isResumed: request.isResumed && form !== 'zst',
     isSparse: form === 'raw',
   });
+  try {
+    const { resumedBytes, checkedSha256 } = await fillPart(request, { file, check, part });
+    const sizeBytes = part.doneBytes;
+    await part.finish();
+    return { sizeBytes, resumedBytes, checkedSha256 };
+  } catch (thrown) {
+    // Wrong bytes are noticed at any time, in what was there already too: none of them is kept.
+    if (isFailure(thrown, 'chunk-corrupt')) await part.discard();
+    throw thrown;
+  }
+}
+
+/** Brings the part to its end, and checks all of it. */
+async function fillPart(
+  request: DownloadRequest,
+  {
+    file,
+    check,
+    part,
+  }: {
+    readonly file: RemoteFile;
+    readonly check: ContentCheck | undefined;
+    readonly part: PartFile;
+  },
+): Promise<Pick<DownloadReport, 'resumedBytes' | 'checkedSha256'>> {
+  const { client, form, onProgress } = request;
   const resumedBytes = part.doneBytes;
   for await (const bytes of part.existing()) await check?.update(bytes);
   let doneBytes = resumedBytes;
@@ -66,16 +92,7 @@ export async function downloadToFile(
     }
   }
   for await (const bytes of coded(passing(), form)) await part.write(bytes);
-  let checkedSha256: string | undefined;
-  try {
-    checkedSha256 = await finish(request, check);
-  } catch (thrown) {
-    if (isFailure(thrown, 'chunk-corrupt')) await part.discard();
-    throw thrown;
-  }
-  const sizeBytes = part.doneBytes;
-  await part.finish();
-  return { sizeBytes, resumedBytes, checkedSha256 };
+  return { resumedBytes, checkedSha256: await finish(request, check) };
 }
 
 /**
