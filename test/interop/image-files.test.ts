@@ -157,7 +157,8 @@ describe('files of images', { skip: missing === '' ? false : `not installed: ${m
       `${diskId}:/etc/hostname`,
       `${diskId}:2:/usr/../usr/name`,
     ]) {
-      assert.deepEqual(await images('cat', path), { status: 0, stdout: 'golden\n', stderr: '' });
+      const { status, stdout, stderr } = await images('cat', path);
+      assert.deepEqual({ status, stdout, stderr }, { status: 0, stdout: 'golden\n', stderr: '' });
     }
     const large = await images('cat', `${diskId}:/large`);
     assert.equal(large.stdout, Buffer.alloc(2 * MIB, 'large ').toString());
