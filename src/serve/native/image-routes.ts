@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { type Id, isId } from '../../base/index.ts';
 import type { AccountLibrary, ImageUpdate } from '../../keep/index.ts';
 import type { ImageForm } from './backend.ts';
+import { goneSignal } from './gone-signal.ts';
 import { imageSchema, imageToWire } from './image-wire.ts';
 import { imageArch, imageDescription, imageName } from './ingest-wire.ts';
 import { FAILURE_ANSWERS, imageParams, type NativeServer, type RouteContext } from './routes.ts';
@@ -123,10 +124,9 @@ export function imageRoutes(server: NativeServer, context: RouteContext): void {
         response: { 200: digestSchema, ...FAILURE_ANSWERS },
       },
     },
-    async (request) => {
-      const gone = new AbortController();
-      request.raw.socket.once('close', () => gone.abort(new Error('the caller went away')));
-      return { sha256: await libraryFor(request).plainDigest(request.params.id, gone.signal) };
+    async (request, reply) => {
+      const gone = goneSignal(reply.raw);
+      return { sha256: await libraryFor(request).plainDigest(request.params.id, gone) };
     },
   );
   for (const [verb, isLocked] of [

@@ -9,6 +9,7 @@ import {
 } from 'fastify-type-provider-zod';
 import type { Clock, Log } from '../../base/index.ts';
 import { Access } from './access.ts';
+import { artifactRoutes } from './artifact-routes.ts';
 import type { NativeBackend } from './backend.ts';
 import { failureAnswer, nothingHere } from './failure-answer.ts';
 import { HeldImages } from './held-images.ts';
@@ -86,6 +87,7 @@ export const nativeApi: FastifyPluginAsync<NativeOptions> = async (outer, option
     const routes = closed.withTypeProvider<ZodTypeProvider>();
     imageRoutes(routes, context);
     downloadRoutes(routes, context);
+    artifactRoutes(routes, context);
     ingestRoutes(routes, context);
     readRoutes(routes, context, held);
     upkeepRoutes(routes, context);

@@ -3,6 +3,7 @@ import type { ServerResponse } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Clock, IngotError, type Log } from '../../base/index.ts';
 import type { PublishedFile } from '../../publish/index.ts';
+import { goneSignal } from './gone-signal.ts';
 import { type ByteRange, ifRangeHolds, namesEtag, readRange } from './http-range.ts';
 import { STALL_MS, stallGuard } from './stall-guard.ts';
 
@@ -85,7 +86,8 @@ function fileHeaders(file: PublishedFile): Record<string, string | number> {
     ETag: `"${file.etag}"`,
     // Anything in between must neither compress nor keep it: the bytes are the file.
     'Cache-Control': 'private, no-transform',
-    'Content-Disposition': `attachment; filename="${file.name}"`,
+    // An artifact has a name of a user's: only what every header and file system takes.
+    'Content-Disposition': `attachment; filename="${file.name.replace(/[^\w.+-]/g, '_')}"`,
   };
   if (file.sha256 !== undefined) {
     headers['Repr-Digest'] = `sha-256=:${Buffer.from(file.sha256, 'hex').toString('base64')}:`;
@@ -99,24 +101,23 @@ async function streamRange(
   range: ByteRange,
   { clock, log, countBytes }: SendContext,
 ): Promise<void> {
-  const gone = new AbortController();
-  response.once('close', () => gone.abort(new Error('the receiver went away')));
+  const gone = goneSignal(response);
   using stall = stallGuard(clock, () => {
     response.destroy(new Error(`the receiver took nothing for ${STALL_MS} ms`));
   });
   try {
-    for await (const bytes of file.read(range.startByte, range.endByte, gone.signal)) {
-      if (gone.signal.aborted) return;
+    for await (const bytes of file.read(range.startByte, range.endByte, gone)) {
+      if (gone.aborted) return;
       countBytes(bytes.byteLength);
       if (response.write(bytes)) continue;
       stall.start();
-      await once(response, 'drain', { signal: gone.signal });
+      await once(response, 'drain', { signal: gone });
       stall.stop();
     }
     response.end();
   } catch (thrown) {
     response.destroy();
-    if (gone.signal.aborted) return;
+    if (gone.aborted) return;
     log.error('a download broke off', { file: file.name, reason: String(thrown) });
   }
 }
