@@ -70,6 +70,7 @@ export const FAILURE_NOTES: Readonly<Record<FailureCode, string>> = {
   'content-changed': 'The file is not the one that the download began with; start again.',
   'too-many-requests':
     'Too many wrong secrets, or too many uploads at once. Wait a minute and try again.',
+  'client-not-found': 'The account has no API client with this id, or it was destroyed.',
   'ssh-failed': 'ssh could not log in or lost the connection; its own words are in the message.',
   'remote-refused': 'The device lacks a tool or a right that the capture needs.',
   'frame-malformed': 'The stream from the device is damaged or ends early.',

@@ -75,6 +75,7 @@ export const FAILURES = {
   'settings-invalid': { http: 500, exit: 78, retry: 'after-fix' },
   'content-changed': { http: 412, exit: 79, retry: 'later' },
   'too-many-requests': { http: 429, exit: 90, retry: 'later' },
+  'client-not-found': { http: 404, exit: 91, retry: 'never' },
   // ssh: 80 to 89.
   'ssh-failed': { http: 502, exit: 80, retry: 'later' },
   'remote-refused': { http: 502, exit: 81, retry: 'after-fix' },

@@ -5,6 +5,12 @@ export type {
   NativeClients,
   NativeUpkeep,
 } from './native/backend.ts';
+export {
+  clientListSchema,
+  clientSchema,
+  newClientSchema,
+  type WireClient,
+} from './native/client-wire.ts';
 export { failureSchema, type WireFailure } from './native/failure-answer.ts';
 export { digestSchema, imageChangeSchema, imagePageSchema } from './native/image-routes.ts';
 export { imageFromWire, imageSchema, type WireImage } from './native/image-wire.ts';

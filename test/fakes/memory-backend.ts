@@ -14,6 +14,10 @@ import type { PublishedFile } from '../../src/publish/index.ts';
 import type { Caller, ImageForm, NativeBackend } from '../../src/serve/index.ts';
 import { MemoryOpenImage } from './memory-open-image.ts';
 
+const refuse = async (): Promise<never> => {
+  throw new IngotError('not-allowed', 'a library in memory has one client and no upkeep');
+};
+
 /** An image library in memory, small and without care for speed, with its one API client. */
 export class MemoryBackend implements NativeBackend {
   readonly caller: Caller = { clientId: 'cli-aaaaa', accountId: 'acc-aaaaa' };
@@ -29,6 +33,10 @@ export class MemoryBackend implements NativeBackend {
     authenticate: async (id, secret) =>
       id === this.caller.clientId && secret === this.secret ? this.caller : undefined,
     isKnown: async () => true,
+    list: refuse,
+    show: refuse,
+    create: refuse,
+    destroy: refuse,
   };
 
   readonly upkeep: NativeBackend['upkeep'] = noUpkeep;
@@ -186,10 +194,6 @@ function memoryFile(name: string, bytes: Buffer): PublishedFile {
     [Symbol.asyncDispose]: async () => undefined,
   };
 }
-
-const refuse = async (): Promise<never> => {
-  throw new IngotError('not-allowed', 'a library in memory needs no upkeep');
-};
 
 const noUpkeep: NativeBackend['upkeep'] = {
   jobs: {

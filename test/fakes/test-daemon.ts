@@ -6,6 +6,7 @@ import { publishRaw, publishRawGz } from '../../src/publish/index.ts';
 import type { Caller } from '../../src/serve/index.ts';
 import { DaemonClient } from '../../src/start/client/daemon-client.ts';
 import { httpServer } from '../../src/start/daemon/http-server.ts';
+import { libraryClients } from '../../src/start/daemon/library-clients.ts';
 import { libraryUpkeep } from '../../src/start/daemon/library-upkeep.ts';
 import { ACCOUNT, FOREIGN, openTestLibrary, type TestLibrary } from '../contracts/test-library.ts';
 
@@ -34,6 +35,7 @@ export async function startTestDaemon(): Promise<TestDaemon> {
     settings: { tls: undefined, trustProxy: false, publicUrl: undefined },
     backend: {
       clients: {
+        ...libraryClients(test.library.accounts),
         authenticate: async (id, secret) =>
           secret === SECRET ? CALLERS.find((caller) => caller.clientId === id) : undefined,
         isKnown: async () => true,

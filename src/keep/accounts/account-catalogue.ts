@@ -28,6 +28,7 @@ export interface AccountCatalogue {
   /** @returns false when the id was used before */
   addClient(client: ApiClient): Promise<boolean>;
   client(clientId: string): Promise<ApiClient | undefined>;
+  /** @returns those that are not revoked, the oldest first */
   clients(accountId: Id<'acc'>): Promise<ApiClient[]>;
   updateClient(
     clientId: string,

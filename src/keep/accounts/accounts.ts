@@ -44,6 +44,7 @@ export class Accounts {
     }
   }
 
+  /** @returns the account's clients that are not revoked, the oldest first */
   async clients(accountId: Id<'acc'>): Promise<ApiClient[]> {
     return await this.#catalogue.clients(accountId);
   }

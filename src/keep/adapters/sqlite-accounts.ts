@@ -40,9 +40,8 @@ export function accountCalls(db: SqliteConnection) {
     },
 
     clients(accountId: string): ApiClient[] {
-      return db
-        .all('SELECT * FROM state.clients WHERE account_id = ? ORDER BY created_at, id', accountId)
-        .map(clientOf);
+      const living = 'SELECT * FROM state.clients WHERE account_id = ? AND is_revoked = 0';
+      return db.all(`${living} ORDER BY created_at, id`, accountId).map(clientOf);
     },
 
     updateClient(

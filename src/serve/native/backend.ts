@@ -1,5 +1,12 @@
 import type { Id } from '../../base/index.ts';
-import type { AccountLibrary, Job, JobRunner, LibraryCounts } from '../../keep/index.ts';
+import type {
+  AccountLibrary,
+  ApiClient,
+  Job,
+  JobRunner,
+  LibraryCounts,
+  NewClient,
+} from '../../keep/index.ts';
 import type { PublishedFile } from '../../publish/index.ts';
 
 /** Who asks: an API client of an account. */
@@ -18,6 +25,19 @@ export interface NativeClients {
   authenticate(clientId: string, secret: string): Promise<Caller | undefined>;
   /** Tells whether a client that holds a token still exists. */
   isKnown(caller: Caller): Promise<boolean>;
+  /** @returns the clients of the caller's account, the oldest first */
+  list(caller: Caller): Promise<readonly ApiClient[]>;
+  /** @throws IngotError `client-not-found`: also for a client of another account */
+  show(caller: Caller, clientId: Id<'cli'>): Promise<ApiClient>;
+  /** @throws IngotError `not-allowed` when the account has too many */
+  create(caller: Caller, name: string): Promise<NewClient>;
+  /**
+   * Ends a client and its tokens.
+   *
+   * @throws IngotError `client-not-found`; `not-allowed` for the client that asks, so that an
+   *   account always has one left
+   */
+  destroy(caller: Caller, clientId: Id<'cli'>): Promise<ApiClient>;
 }
 
 /** Upkeep of the whole library as the native API asks for it. */

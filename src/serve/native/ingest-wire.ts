@@ -7,7 +7,7 @@ const MAX_NAME_CHARACTERS = 255;
 const MAX_DESCRIPTION_CHARACTERS = 4096;
 
 /** Text for people on one line: no control characters, so that no list is broken by a name. */
-const line = (max: number): z.ZodString =>
+export const line = (max: number): z.ZodString =>
   z
     .string()
     .max(max)

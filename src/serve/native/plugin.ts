@@ -11,6 +11,7 @@ import type { Clock, Log } from '../../base/index.ts';
 import { Access } from './access.ts';
 import { artifactRoutes } from './artifact-routes.ts';
 import type { NativeBackend } from './backend.ts';
+import { clientRoutes } from './client-routes.ts';
 import { failureAnswer, nothingHere } from './failure-answer.ts';
 import { HeldImages } from './held-images.ts';
 import { downloadRoutes, imageRoutes } from './image-routes.ts';
@@ -91,6 +92,7 @@ export const nativeApi: FastifyPluginAsync<NativeOptions> = async (outer, option
     ingestRoutes(routes, context);
     readRoutes(routes, context, held);
     upkeepRoutes(routes, context);
+    clientRoutes(routes, context);
   });
   outer.get('/openapi.json', { schema: { hide: true } }, () => outer.swagger());
 };

@@ -44,6 +44,9 @@ export const ingestParams = z.object({ id: idSchema('ing') });
 /** Path with the id of a job. */
 export const jobParams = z.object({ id: idSchema('job') });
 
+/** Path with the id of an API client. */
+export const clientParams = z.object({ id: idSchema('cli') });
+
 /** Answers that every closed route may give beside its own. */
 export const FAILURE_ANSWERS = {
   '4xx': failureSchema,
@@ -51,7 +54,7 @@ export const FAILURE_ANSWERS = {
 } as const;
 
 /** An id of one kind in a path. */
-function idSchema<P extends 'img' | 'ing' | 'job'>(prefix: P): z.ZodCustom<Id<P>, Id<P>> {
+function idSchema<P extends 'cli' | 'img' | 'ing' | 'job'>(prefix: P): z.ZodCustom<Id<P>, Id<P>> {
   return z.custom<Id<P>>((text) => typeof text === 'string' && isId(prefix, text), {
     error: `is no id of the form ${prefix}-xxxxx`,
   });

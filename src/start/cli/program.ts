@@ -10,6 +10,7 @@ type Register = (program: Command, context: CliContext) => void;
  */
 const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   artifact: async () => (await import('./commands/artifact/artifact.ts')).registerArtifact,
+  clients: async () => (await import('./commands/clients.ts')).registerClients,
   config: async () => (await import('./commands/config.ts')).registerConfig,
   doctor: async () => (await import('./commands/doctor.ts')).registerDoctor,
   images: async () => (await import('./commands/images.ts')).registerImages,

@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { errnoOf, type Id, IngotError, isId } from '../../base/index.ts';
 import type { DirectoryLibrary } from '../../keep/index.ts';
-import type { NativeClients } from '../../serve/index.ts';
 import { writePrivateFile } from './private-file.ts';
 
 type Accounts = DirectoryLibrary['accounts'];
@@ -32,17 +31,6 @@ export async function localClient(keysDirectory: string, accounts: Accounts): Pr
   const made = { client: client.id, secret };
   await writePrivateFile(path, Buffer.from(`${JSON.stringify(made)}\n`));
   return made;
-}
-
-/** The library's API clients, as the native API asks for them. */
-export function libraryClients(accounts: Accounts): NativeClients {
-  return {
-    authenticate: async (clientId, secret) => {
-      const found = await accounts.authenticate(clientId, secret);
-      return found === undefined ? undefined : { clientId: found.id, accountId: found.accountId };
-    },
-    isKnown: async ({ clientId }) => (await accounts.client(clientId)) !== undefined,
-  };
 }
 
 async function readClient(path: string): Promise<LocalClient | undefined> {

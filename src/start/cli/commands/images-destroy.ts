@@ -1,7 +1,7 @@
 import type { Command } from '@commander-js/extra-typings';
 import { IngotError } from '../../../base/index.ts';
 import type { CliContext } from '../context.ts';
-import { ask } from '../support/ask.ts';
+import { mayDestroy } from '../support/ask.ts';
 import { imageIdOf, openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
 import { imageJson } from '../support/image-views.ts';
 
@@ -36,10 +36,4 @@ export function registerImagesDestroy(images: Command, context: CliContext): voi
         else context.stderr.write(`Destroying image ${id}\n`);
       }
     });
-}
-
-/** A script is taken at its word; a person at a terminal is asked. */
-async function mayDestroy(context: CliContext, what: string): Promise<boolean> {
-  if (!('isTTY' in context.stdin) || context.stdin.isTTY !== true) return true;
-  return /^y(es)?$/i.test(await ask(context, `Destroy ${what} for ever? [y/N] `));
 }

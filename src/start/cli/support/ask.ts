@@ -27,3 +27,9 @@ export async function ask(
     if (hidden) context.stderr.write('\n');
   }
 }
+
+/** Asks before something is destroyed. A script is taken at its word; a person is asked. */
+export async function mayDestroy(context: CliContext, what: string): Promise<boolean> {
+  if (!('isTTY' in context.stdin) || context.stdin.isTTY !== true) return true;
+  return /^y(es)?$/i.test(await ask(context, `Destroy ${what} for ever? [y/N] `));
+}
