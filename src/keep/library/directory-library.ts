@@ -184,6 +184,11 @@ export class DirectoryLibrary implements AsyncDisposable {
     return await this.jobs.add('collect', isForced ? FORCED : '');
   }
 
+  /** What other libraries must trust to take its exports in: 32 bytes in base64. */
+  get publicKey(): string {
+    return this.#context.key.publicKey;
+  }
+
   /**
    * Copies an image into an empty directory, from which any library can take it in, and
    * docs/restore-image.py can restore it.

@@ -1,8 +1,6 @@
-import { resolve } from 'node:path';
 import type { Command } from '@commander-js/extra-typings';
-import { systemClock } from '../../../base/index.ts';
-import { readDaemonSettings } from '../../settings/daemon-settings.ts';
 import type { CliContext } from '../context.ts';
+import { openOfflineLibrary } from '../support/offline-library.ts';
 
 const EXAMPLES = `
 Examples:
@@ -21,20 +19,7 @@ export function registerLibraryRebuild(library: Command, context: CliContext): v
     .option('--json', 'as JSON')
     .addHelpText('after', EXAMPLES)
     .action(async (options) => {
-      const { dataDirectory } = readDaemonSettings({
-        flags: options.data === undefined ? {} : { data: resolve(options.data) },
-        env: context.env,
-        configFile: undefined,
-        isRoot: process.getuid?.() === 0,
-      });
-      const { openDirectoryLibrary } = await import('../../daemon/open-library.ts');
-      const { pinoLog, pinoLogger } = await import('../../daemon/pino-log.ts');
-      await using opened = await openDirectoryLibrary(dataDirectory, {
-        engine: 'auto',
-        clock: systemClock,
-        log: pinoLog(pinoLogger('warn', context.stderr)),
-        isRebuild: true,
-      });
+      await using opened = await openOfflineLibrary(context, { ...options, isRebuild: true });
       const { images, chunks, packs } = await opened.library.stats();
       context.stdout.write(
         options.json === true

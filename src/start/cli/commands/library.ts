@@ -7,6 +7,7 @@ import { formatFields } from '../support/brightbox-table.ts';
 import { openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
 import { reportOf, verifyWords } from '../support/job-end.ts';
 import { registerLibraryRebuild } from './library-rebuild.ts';
+import { registerLibraryExport, registerLibraryImport } from './library-transfer.ts';
 
 const STATS_EXAMPLES = `
 Example:
@@ -39,6 +40,8 @@ export function registerLibrary(program: Command, context: CliContext): void {
   registerGc(library, context);
   registerBackup(library, context);
   registerLibraryRebuild(library, context);
+  registerLibraryExport(library, context);
+  registerLibraryImport(library, context);
 }
 
 function registerStats(library: Command, context: CliContext): void {
