@@ -13,6 +13,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  renameSync,
   rmdirSync,
   rmSync,
   statSync,
@@ -188,10 +189,15 @@ export function makeW3(path: string, w1: string, scale: Scale): void {
     const live: string[] = [];
     listFiles(join(mnt, 'live'), live);
     live.sort();
-    // New versions: a seventh of the bytes gets other real content under old names.
+    // Packages replace whole folders, each file by a new one that takes its name: a run of files in
+    // order of their names, here and there, until a seventh of the bytes is new.
+    const runLength = 60;
     fresh.forEach((file, i) => {
-      const target = live[(i * 7919) % live.length];
-      if (target !== undefined) copyFileSync(file.path, target);
+      const start = (Math.floor(i / runLength) * 7919 * runLength) % live.length;
+      const target = live[(start + (i % runLength)) % live.length];
+      if (target === undefined) return;
+      copyFileSync(file.path, `${target}.dpkg-new`);
+      renameSync(`${target}.dpkg-new`, target);
     });
     for (let i = 0; i < 40; i++) {
       const target = live[(i * 104_729) % live.length];
