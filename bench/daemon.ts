@@ -36,9 +36,9 @@ export async function startBenchDaemon(
   });
   let url = '';
   for await (const line of createInterface({ input: child.stderr })) {
-    const match = /listening.*?(http:\/\/\S+)/.exec(line);
+    const match = /listening.*?(http:\/\/[^\s"]+)/.exec(line);
     if (match?.[1] !== undefined) {
-      url = match[1].replace(/["',]+$/, '');
+      url = match[1];
       break;
     }
   }
