@@ -16,7 +16,7 @@ export interface Segment {
   readonly coded: Uint8Array;
 }
 
-/** A chunk is never larger than this (DESIGN.md section 4). */
+/** A chunk is never larger than this (docs/formats/chunk-rule.md). */
 export const MAX_CHUNK_BYTES = 256 * 1024;
 
 /** A coded segment is never larger than this: stored blocks cost 5 bytes in 65535, and the flush. */

@@ -1,6 +1,6 @@
 import type { ByteReader, Extent, FileExtents } from '../bytes/index.ts';
 
-/** What a snapshot can promise about the instant that it shows (DESIGN.md section 3). */
+/** What a snapshot can promise about the instant that it shows (docs/capture.md). */
 export type Consistency = 'frozen' | 'crash-consistent' | 'none';
 
 /** What a capture tells about itself once it is over; kept with the image. */

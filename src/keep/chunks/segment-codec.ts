@@ -1,5 +1,5 @@
 /**
- * Codes one chunk as a segment and back (DESIGN.md sections 4 and 9).
+ * Codes one chunk as a segment and back (docs/formats/segments.md).
  *
  * Every implementation passes `test/contracts/segment-codec.ts`, and promises that:
  *

@@ -29,7 +29,9 @@ function causes(thrown: Error): string {
 /**
  * Turns what a command threw into its end: a failure of the table, a cancellation, or a bug.
  *
- * @see STYLE "Errors": 0 success, 1 bug, 2 usage, 20 to 99 from the table, 130 cancelled
+ * 0 success, 1 bug, 2 usage, 20 to 99 from the table, 130 cancelled.
+ *
+ * @see docs/reference/errors.md
  */
 export function endingOf(thrown: unknown, cancelled: boolean): Ending {
   if (cancelled && !isFailure(thrown, 'freeze-lost')) {
