@@ -1,3 +1,5 @@
+import { GZIP_HEADER, gzipTrailer } from '../bytes/index.ts';
+
 /**
  * Compresses a stream piece by piece, on all cores.
  *
@@ -40,16 +42,8 @@ export function gzipCompressor({
     name: `gzip (${engine})`,
     pieceBytes,
     piecesInFlight,
-    // No name, no time, system unknown: the same input gives the same bytes.
-    header: Uint8Array.of(0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff),
+    header: GZIP_HEADER,
     encode: deflate,
-    trailer: ({ crc32, lengthBytes }) => {
-      const end = Buffer.alloc(10);
-      // An empty final block with fixed codes ends the deflate stream.
-      end.writeUInt8(0x03, 0);
-      end.writeUInt32LE(crc32, 2);
-      end.writeUInt32LE(lengthBytes % 2 ** 32, 6);
-      return end;
-    },
+    trailer: ({ crc32, lengthBytes }) => gzipTrailer(crc32, lengthBytes),
   };
 }

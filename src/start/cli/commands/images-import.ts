@@ -1,12 +1,6 @@
 import { basename } from 'node:path';
-import { type Command, InvalidArgumentError, Option } from '@commander-js/extra-typings';
-import {
-  formatBytes,
-  formatDuration,
-  IngotError,
-  parseDuration,
-  systemClock,
-} from '../../../base/index.ts';
+import { type Command, Option } from '@commander-js/extra-typings';
+import { formatBytes, formatDuration, IngotError, systemClock } from '../../../base/index.ts';
 import { openSnapshotSource } from '../../../capture/adapters/open-snapshot-source.ts';
 import {
   DEFAULT_MAX_FREEZE_MS,
@@ -23,6 +17,7 @@ import type { CliContext } from '../context.ts';
 import { imageIdOf, openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
 import { editCapture } from '../support/edit-disk-file.ts';
 import { imageJson } from '../support/image-views.ts';
+import { durationOption } from '../support/snapshot-output.ts';
 import { spoolFolder } from '../support/spool-folder.ts';
 
 const EXAMPLES = `
@@ -188,10 +183,4 @@ function machineArch(): string {
     arm: 'armv7l',
   };
   return names[process.arch] ?? process.arch;
-}
-
-function durationOption(text: string): number {
-  const ms = parseDuration(text);
-  if (ms === undefined || ms <= 0) throw new InvalidArgumentError('such as 90s or 5m.');
-  return ms;
 }

@@ -1,9 +1,7 @@
-import { availableParallelism } from 'node:os';
 import { Command, Option } from '@commander-js/extra-typings';
-import { GZIP_HEADER, gzipTrailer, MAX_CHUNK_BYTES } from '../../../../bytes/index.ts';
 import { xzCompressor, zstdCompressor } from '../../../../capture/adapters/compressors.ts';
-import { openFastestCodec } from '../../../../keep/adapters/fastest-segment-codec.ts';
 import type { DataCoding } from '../../../../publish/index.ts';
+import { compressorNamed } from '../../support/stream-compressors.ts';
 
 /** Names of compressions as mender-artifact has them; its lzma is xz. */
 const COMPRESSIONS = [
@@ -31,20 +29,8 @@ export async function dataCoding(name: CompressionName): Promise<DataCoding> {
   switch (name) {
     case 'none':
       return { compression: 'none', compressor: undefined };
-    case 'gzip': {
-      const { codec } = await openFastestCodec();
-      const compressor = {
-        name: `gzip (${codec.name})`,
-        pieceBytes: MAX_CHUNK_BYTES,
-        // Two pieces for each core keep it busy while others are read and written.
-        piecesInFlight: 2 * availableParallelism() + 2,
-        header: GZIP_HEADER,
-        encode: (plain: Uint8Array) => codec.encode(plain),
-        trailer: (plain: { crc32: number; lengthBytes: number }) =>
-          gzipTrailer(plain.crc32, plain.lengthBytes),
-      };
-      return { compression: 'gzip', compressor };
-    }
+    case 'gzip':
+      return { compression: 'gzip', compressor: await compressorNamed('gzip') };
     case 'lzma':
       return { compression: 'xz', compressor: xzCompressor() };
     case 'zstd_fastest':
