@@ -1,12 +1,13 @@
 import { fstatSync } from 'node:fs';
 import { type Command, Option } from '@commander-js/extra-typings';
-import { noProgress, systemClock } from '../../../base/index.ts';
+import { noProgress } from '../../../base/index.ts';
 import { openDescriptorTarget } from '../../../capture/adapters/descriptor-target.ts';
 import { openFileTarget } from '../../../capture/adapters/file-target.ts';
 import { openSnapshotSource } from '../../../capture/adapters/open-snapshot-source.ts';
-import { dumpSnapshot, MAX_STALL_MS } from '../../../capture/index.ts';
+import { MAX_STALL_MS } from '../../../capture/index.ts';
 import type { CliContext } from '../context.ts';
-import { durationOption, sayReport, writtenWhileFrozen } from '../support/snapshot-output.ts';
+import { GENERALIZE_OPTION, SHRINK_OPTION } from '../support/edit-disk-file.ts';
+import { durationOption, writeSnapshot, writtenWhileFrozen } from '../support/snapshot-output.ts';
 import { COMPRESSIONS, compressorNamed } from '../support/stream-compressors.ts';
 
 const EXAMPLES = `
@@ -14,6 +15,7 @@ Examples:
   ingot snapshot dump -o /media/usb/root.fs              the root filesystem into a file
   ingot snapshot dump -C gzip | ssh host 'cat > root.gz'  compressed, over the network
   ingot snapshot dump --source /dev/sda2 -C zstd -o a.zst a device, mounted or not
+  ingot snapshot dump --generalize --shrink -o golden.fs  small, and without this machine's traces
 `;
 
 /** A log's pipe may end on the frozen filesystem, and then whoever writes to it waits. */
@@ -43,6 +45,8 @@ export function registerSnapshotDump(snapshot: Command, context: CliContext): vo
     .option('--verbatim', 'the exact bytes; the same as --free-space keep')
     .option('--max-freeze <time>', 'end the freeze, and fail, after this long', durationOption)
     .option('--no-freeze', 'read while it changes; the copy is of no single instant')
+    .option(...GENERALIZE_OPTION)
+    .option(...SHRINK_OPTION)
     .option('--quiet', 'no progress and no closing line')
     .option('--json', 'end with the facts as JSON on stderr')
     .addHelpText('after', EXAMPLES)
@@ -63,17 +67,8 @@ export function registerSnapshotDump(snapshot: Command, context: CliContext): vo
       });
       stack.use(source);
       const target = stdout ?? stack.use(await openFileTarget(output ?? '-'));
-      const progress = stack.use(context.progress('snapshot'));
-      const report = await dumpSnapshot({
-        source,
-        target,
-        compressor,
-        onProgress: source.mayChange && isPipe(2) ? noProgress : progress.onProgress,
-        signal: context.signal,
-        clock: systemClock,
-      });
-      progress[Symbol.dispose]();
-      if (options.quiet !== true || options.json === true)
-        sayReport(context, report, options.json === true);
+      const onProgress = source.mayChange && isPipe(2) ? noProgress : undefined;
+      const request = { source, target, compressor, output, onProgress };
+      await writeSnapshot(context, request, options);
     });
 }

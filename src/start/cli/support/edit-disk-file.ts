@@ -147,49 +147,92 @@ export async function openEditedFile(
   };
 }
 
-/** What is done to a capture before it is taken in. */
-export interface CaptureEdits {
-  readonly generalizes: boolean;
-  readonly shrinks: boolean;
-  /** On a filesystem that the capture does not freeze. */
-  readonly spoolFolder: string;
+/** The flags of a command that edits what it captures. */
+export interface EditOptions {
+  readonly generalize?: boolean | undefined;
+  readonly shrink?: boolean | undefined;
 }
 
+/** `--generalize`, for every command that captures. */
+export const GENERALIZE_OPTION = [
+  '--generalize',
+  'without the traces of the machine (see images generalize)',
+] as const;
+
+/** `--shrink`, for every command that captures. */
+export const SHRINK_OPTION = [
+  '--shrink',
+  'make the filesystem as small as it can be, and the image with it',
+] as const;
+
 /**
- * Copies a capture into a temporary file, edits that, and opens it. Disposal removes the file.
+ * Copies a capture into a temporary file, edits that, and opens it. Neither the machine nor the
+ * captured file is changed. Disposal removes the file.
  *
  * @param source stays the caller's
+ * @param spoolFolder on a filesystem that the capture does not freeze
+ * @returns undefined when no edit is asked for
+ * @throws IngotError `source-unsupported` before anything is copied, where no filesystem can be
+ *   edited; `filesystem-malformed`, `tool-missing`
  */
-export async function editCapture(
+export async function openEdited(
   context: CliContext,
   source: SnapshotSource,
-  { generalizes, shrinks, spoolFolder }: CaptureEdits,
-): Promise<SnapshotSource> {
+  { generalize, shrink, spoolFolder }: EditOptions & { readonly spoolFolder: string },
+): Promise<SnapshotSource | undefined> {
+  if (generalize !== true && shrink !== true) return undefined;
+  await checkEditable(source, shrink === true);
   await using undo = new AsyncDisposableStack();
   const folder = undo.use(await temporaryFolder(spoolFolder));
   const path = join(folder.path, 'disk');
-  {
-    await using target = await openFileTarget(path);
-    using progress = context.progress('copy');
-    await dumpSnapshot({
-      source,
-      target,
-      compressor: undefined,
-      onProgress: progress.onProgress,
-      signal: context.signal,
-      clock: systemClock,
-    });
-  }
-  if (generalizes) {
+  await copyCapture(context, source, path);
+  if (generalize === true) {
     const request = { folder: folder.path, keeps: [], isDryRun: false };
     listSteps(context, await generalizeFile(context, path, request));
   }
-  if (shrinks) await shrinkFile(context, path);
+  if (shrink === true) await shrinkFile(context, path);
   const edited = undo.use(
     await openEditedFile(context, path, { capture: source.facts(), spoolFolder }),
   );
   const owned = undo.move();
-  return { ...edited, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return {
+    ...edited,
+    notices: () => [...new Set([...source.notices(), ...edited.notices()])],
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+async function copyCapture(
+  context: CliContext,
+  source: SnapshotSource,
+  path: string,
+): Promise<void> {
+  await using target = await openFileTarget(path);
+  using progress = context.progress('copy');
+  await dumpSnapshot({
+    source,
+    target,
+    compressor: undefined,
+    onProgress: progress.onProgress,
+    signal: context.signal,
+    clock: systemClock,
+  });
+}
+
+/** A look at the live source, so that nobody waits for a copy that cannot be edited. */
+async function checkEditable(source: SnapshotSource, shrinks: boolean): Promise<void> {
+  const pass = await source.pass('live');
+  await pass.end();
+  const { filesystem } = source.facts();
+  if (filesystem?.startsWith('ext') === true) return;
+  if (filesystem === 'disk' && !shrinks) return;
+  const what = filesystem === 'disk' ? 'a partitioned disk' : (filesystem ?? 'an unknown one');
+  throw new IngotError(
+    'source-unsupported',
+    shrinks
+      ? `only an ext2, ext3 or ext4 filesystem can be shrunk, not ${what}`
+      : `only ext2, ext3 and ext4 filesystems can be changed without mounting, not ${what}`,
+  );
 }
 
 /** Lists on stderr what was removed. */

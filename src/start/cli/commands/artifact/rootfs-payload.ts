@@ -5,8 +5,8 @@ import { type ArtifactPayload, snapshotPayload } from '../../../../publish/index
 import { openRemotePayload, type RemotePayload } from '../../../client/coded-image.ts';
 import type { CliContext } from '../../context.ts';
 import { openClient } from '../../support/daemon-access.ts';
+import { sudoPassword } from '../../support/remote-source.ts';
 import { writtenWhileFrozen } from '../../support/snapshot-output.ts';
-import { sudoPassword } from '../snapshot-pull.ts';
 import { asBuffers, openRootfsFile } from './payload-file.ts';
 
 /** What opening a payload may need. */
