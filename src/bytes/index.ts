@@ -18,9 +18,16 @@ export {
   type DiskPartition,
   readDiskMap,
 } from './filesystems/disk-map.ts';
-export type { FileFacts, FileKind, FileNode } from './filesystems/ext/inode-facts.ts';
-export { type DirectoryEntry, ExtTree, type FilePlace } from './filesystems/ext/tree.ts';
+export { ExtTree } from './filesystems/ext/tree.ts';
+export type {
+  DirectoryEntry,
+  FileKind,
+  FileNode,
+  FilePlace,
+  FileTree,
+} from './filesystems/file-tree.ts';
 export type { DiskState } from './filesystems/filesystem-map.ts';
+export { FILE_TREE_FILESYSTEMS, openFileTree } from './filesystems/open-file-tree.ts';
 export {
   GZIP_HEADER,
   GZIP_TRAILER_BYTES,

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import type { ExtTree, FileNode } from '../../src/bytes/index.ts';
+import type { FileNode, FileTree } from '../../src/bytes/index.ts';
 
-async function contentOf(tree: ExtTree, file: FileNode): Promise<Buffer> {
+async function contentOf(tree: FileTree, file: FileNode): Promise<Buffer> {
   const pieces: Buffer[] = [];
   for await (const piece of tree.readFile(file)) pieces.push(piece);
   return Buffer.concat(pieces);
@@ -15,7 +15,7 @@ async function contentOf(tree: ExtTree, file: FileNode): Promise<Buffer> {
  * @returns how many names were compared
  */
 export async function compareTrees(
-  tree: ExtTree,
+  tree: FileTree,
   directory: FileNode,
   path: string,
 ): Promise<number> {

@@ -15,7 +15,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { IngotError, MIB } from '../../src/base/index.ts';
-import { type ByteReader, ExtTree, type FileNode } from '../../src/bytes/index.ts';
+import { type ByteReader, ExtTree } from '../../src/bytes/index.ts';
+import { walkTree } from '../support/walk-tree.ts';
 import { compareTrees } from './compare-trees.ts';
 import { openImage, run } from './disk-image.ts';
 
@@ -140,31 +141,11 @@ describe('reading files of ext filesystems', {
   });
 });
 
-/** Reads as much as a walk of three levels gives, and no more than 16 MiB of any file. */
 async function walkAll(image: Buffer): Promise<void> {
   const reader: ByteReader = {
     sizeBytes: image.length,
     read: async (offset, length) => Buffer.from(image.subarray(offset, offset + length)),
   };
   const tree = await ExtTree.open(reader, { offsetBytes: 0, sizeBytes: image.length });
-  if (tree === undefined) return;
-  const visit = async (node: FileNode, depth: number): Promise<void> => {
-    if (node.kind === 'directory' && depth < 3) {
-      let entries = 0;
-      for await (const { inode } of tree.list(node)) {
-        entries += 1;
-        if (entries > 100) break;
-        await visit(await tree.node(inode), depth + 1);
-      }
-    } else if (node.kind === 'file') {
-      let read = 0;
-      for await (const piece of tree.readFile(node)) {
-        read += piece.length;
-        if (read > 16 * MIB) break;
-      }
-    } else if (node.kind === 'symlink') {
-      await tree.readLink(node);
-    }
-  };
-  await visit(await tree.root(), 0);
+  if (tree !== undefined) await walkTree(tree);
 }

@@ -201,4 +201,21 @@ describe('files of images', { skip: missing === '' ? false : `not installed: ${m
     assert.equal(status, 0);
     assert.equal(stdout, '');
   });
+
+  test('files of other filesystems are read and compared alike', async (t) => {
+    const tools = missingTools('mkfs.btrfs').join(', ');
+    if (tools !== '') {
+      t.skip(`not installed: ${tools}`);
+      return;
+    }
+    const image = join(folder, 'old.btrfs');
+    writeFileSync(image, '');
+    truncateSync(image, 128 * MIB);
+    run('mkfs.btrfs', ['-q', '--rootdir', join(folder, 'old'), image]);
+    const { id } = backend.add(readFileSync(image));
+    const { stdout } = await images('cat', `${id}:/usr/config/hostname`);
+    assert.equal(stdout, 'golden\n');
+    const diff = await images('diff', oldId, id);
+    assert.deepEqual(lines(diff.stdout), ['- /lost+found/'], diff.stderr);
+  });
 });

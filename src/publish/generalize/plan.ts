@@ -1,5 +1,5 @@
 import { IngotError } from '../../base/index.ts';
-import type { ExtTree, FileNode } from '../../bytes/index.ts';
+import type { FileNode, FileTree } from '../../bytes/index.ts';
 import { listFiles, sortedEntries } from '../image-files/list-files.ts';
 import { GENERALIZE_RULES, type GeneralizeRule } from './rules.ts';
 
@@ -25,7 +25,7 @@ const EVERYTHING_BELOW = '/**';
  * @returns steps in an order that can be carried out: what is inside a directory before itself
  */
 export async function planGeneralize(
-  tree: ExtTree,
+  tree: FileTree,
   keeps: readonly string[] = [],
 ): Promise<GeneralizeStep[]> {
   const steps = new Map<string, GeneralizeStep>();
@@ -51,7 +51,7 @@ export async function planGeneralize(
 }
 
 async function* stepsOf(
-  tree: ExtTree,
+  tree: FileTree,
   rule: GeneralizeRule,
   action: 'remove' | 'empty',
   pattern: string,
@@ -77,7 +77,7 @@ const SLASH = Buffer.from('/');
 
 /** Yields what a pattern names below a directory. */
 async function* matches(
-  tree: ExtTree,
+  tree: FileTree,
   directory: FileNode,
   names: readonly string[],
   path: Buffer,
@@ -103,7 +103,7 @@ function namePattern(name: string): RegExp {
 }
 
 async function* below(
-  tree: ExtTree,
+  tree: FileTree,
   rule: GeneralizeRule,
   action: 'remove' | 'empty',
   { node, path }: Found,

@@ -1,5 +1,5 @@
 import { IngotError } from '../../base/index.ts';
-import type { ExtTree, FileNode } from '../../bytes/index.ts';
+import type { FileNode, FileTree } from '../../bytes/index.ts';
 
 /** A directory that is read to be sorted has at most this many names. */
 const MAX_SORTED_NAMES = 2 ** 20;
@@ -19,7 +19,7 @@ export interface ListedFile {
 
 /** @returns the inodes of a directory by name, in the order of their bytes */
 export async function sortedEntries(
-  tree: ExtTree,
+  tree: FileTree,
   directory: FileNode,
 ): Promise<Map<string, number>> {
   const entries: [string, number][] = [];
@@ -59,7 +59,7 @@ export class WalkGuard {
  * @param options `isRecursive`: with everything below
  */
 export async function* listFiles(
-  tree: ExtTree,
+  tree: FileTree,
   start: FileNode,
   { isRecursive, guard = new WalkGuard() }: ListOptions,
 ): AsyncGenerator<ListedFile, void, undefined> {
@@ -78,7 +78,7 @@ export interface ListOptions {
 }
 
 async function* listDirectory(
-  tree: ExtTree,
+  tree: FileTree,
   directory: FileNode,
   path: readonly Buffer[],
   isRecursive: boolean,
@@ -95,7 +95,11 @@ async function* listDirectory(
   }
 }
 
-async function listed(tree: ExtTree, path: readonly Buffer[], node: FileNode): Promise<ListedFile> {
+async function listed(
+  tree: FileTree,
+  path: readonly Buffer[],
+  node: FileNode,
+): Promise<ListedFile> {
   const linkTarget = node.kind === 'symlink' ? await tree.readLink(node) : undefined;
   return { path, node, linkTarget };
 }

@@ -1,10 +1,16 @@
 import { IngotError } from '../../base/index.ts';
-import { type DiskPartition, ExtTree, readDiskLayout } from '../../bytes/index.ts';
+import {
+  type DiskPartition,
+  FILE_TREE_FILESYSTEMS,
+  type FileTree,
+  openFileTree,
+  readDiskLayout,
+} from '../../bytes/index.ts';
 import type { FeedReader } from './feed-reader.ts';
 
 /** The files of one filesystem of an image. */
 export interface ImageTree {
-  readonly tree: ExtTree;
+  readonly tree: FileTree;
   readonly reader: FeedReader;
   /** Undefined for an image that is not partitioned. */
   readonly partition: number | undefined;
@@ -14,8 +20,8 @@ export interface ImageTree {
  * Opens the filesystem of an image, or of one of its partitions.
  *
  * @param partition needed only when several could be meant
- * @throws IngotError `source-unsupported` when there is no ext2, ext3 or ext4; the message says what
- *   is there. `request-invalid` when several could be meant. `filesystem-malformed`
+ * @throws IngotError `source-unsupported` when there is no ext2, ext3, ext4, XFS or btrfs; the message
+ *   says what is there. `request-invalid` when several could be meant. `filesystem-malformed`
  */
 export async function openImageTree(
   reader: FeedReader,
@@ -37,13 +43,13 @@ async function openTree(
   range: { readonly offsetBytes: number; readonly sizeBytes: number },
   filesystem: string | undefined,
   signal: AbortSignal | undefined,
-): Promise<ExtTree> {
-  const tree = await ExtTree.open(reader, range, signal);
+): Promise<FileTree> {
+  const tree = await openFileTree(reader, filesystem, range, signal);
   if (tree !== undefined) return tree;
   const what = filesystem ?? 'no known filesystem';
   throw new IngotError(
     'source-unsupported',
-    `it holds ${what}; files can be read from ext2, ext3 and ext4 without mounting`,
+    `it holds ${what}; files can be read from ext2, ext3, ext4, XFS and btrfs`,
   );
 }
 
@@ -59,13 +65,15 @@ function choosePartition(
       `there is no partition ${number}: ${listed(partitions)}`,
     );
   }
-  const readable = partitions.filter(({ filesystem }) => filesystem === 'ext');
+  const readable = partitions.filter(({ filesystem = '' }) =>
+    FILE_TREE_FILESYSTEMS.includes(filesystem),
+  );
   const [only, ...others] = readable;
   if (only !== undefined && others.length === 0) return only;
   throw new IngotError(
     only === undefined ? 'source-unsupported' : 'request-invalid',
     only === undefined
-      ? `no partition holds ext2, ext3 or ext4: ${listed(partitions)}`
+      ? `no partition holds ext2, ext3, ext4, XFS or btrfs: ${listed(partitions)}`
       : `several partitions could be meant (IMAGE:PARTITION:PATH): ${listed(readable)}`,
   );
 }

@@ -1,5 +1,5 @@
 import { IngotError, isFailure } from '../../base/index.ts';
-import type { ExtTree, FileNode } from '../../bytes/index.ts';
+import type { FileNode, FileTree } from '../../bytes/index.ts';
 import { resolvePath } from './resolve-path.ts';
 
 /** Which package manager keeps the list. */
@@ -36,7 +36,7 @@ const LISTS: readonly { readonly manager: PackageManager; readonly path: string 
  *
  * @returns one list for each package manager that is found; rpm's database is named but not read
  */
-export async function readPackages(tree: ExtTree): Promise<InstalledPackages[]> {
+export async function readPackages(tree: FileTree): Promise<InstalledPackages[]> {
   const found: InstalledPackages[] = [];
   for (const { manager, path } of LISTS) {
     if (found.some((list) => list.manager === manager)) continue;
@@ -86,7 +86,7 @@ export function parsePackages(text: string, manager: 'dpkg' | 'apk'): Map<string
   return versions;
 }
 
-async function find(tree: ExtTree, path: string): Promise<FileNode | undefined> {
+async function find(tree: FileTree, path: string): Promise<FileNode | undefined> {
   try {
     return await resolvePath(tree, path, { followsLast: true });
   } catch (thrown) {
@@ -95,7 +95,7 @@ async function find(tree: ExtTree, path: string): Promise<FileNode | undefined> 
   }
 }
 
-async function readText(tree: ExtTree, file: FileNode, path: string): Promise<string> {
+async function readText(tree: FileTree, file: FileNode, path: string): Promise<string> {
   if (file.sizeBytes > MAX_LIST_BYTES) {
     throw new IngotError('filesystem-malformed', `${path} has ${file.sizeBytes} bytes`);
   }

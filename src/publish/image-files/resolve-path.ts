@@ -1,5 +1,5 @@
 import { IngotError } from '../../base/index.ts';
-import type { ExtTree, FileNode } from '../../bytes/index.ts';
+import type { FileNode, FileTree } from '../../bytes/index.ts';
 
 /** As in the kernel (path_resolution(7)). */
 const MAX_LINKS = 40;
@@ -15,7 +15,7 @@ const MAX_STEPS = 4096;
  *   directory or through too many links
  */
 export async function resolvePath(
-  tree: ExtTree,
+  tree: FileTree,
   path: string,
   { followsLast }: { readonly followsLast: boolean },
 ): Promise<FileNode> {

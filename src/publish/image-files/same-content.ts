@@ -1,9 +1,9 @@
-import type { ExtTree, FileNode } from '../../bytes/index.ts';
+import type { FileNode, FileTree } from '../../bytes/index.ts';
 import type { FeedReader } from './feed-reader.ts';
 
 /** A file of an image. */
 interface FileOfImage {
-  readonly tree: ExtTree;
+  readonly tree: FileTree;
   readonly reader: FeedReader;
   readonly file: FileNode;
 }

@@ -2,19 +2,13 @@ import { isFailure } from '../../../base/index.ts';
 import { type DiskState, type FilesystemMap, wholeMap } from '../filesystem-map.ts';
 import { type MetadataReader, malformed } from '../metadata-reader.ts';
 import { RunList } from '../run-list.ts';
-import { ChunkMap } from './chunk-map.ts';
 import { BtrfsFiles } from './files.ts';
-import {
-  parseBtrfsSuperblock,
-  SUPERBLOCK_BYTES,
-  SUPERBLOCK_OFFSETS,
-  type TreePointer,
-} from './superblock.ts';
-import { type TreeContext, type TreeItem, walkTree } from './tree.ts';
+import { isFileTree, openBtrfs, ROOT_ITEM, rootPointer } from './roots.ts';
+import { SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS, type TreePointer } from './superblock.ts';
+import { type TreeContext, walkTree } from './tree.ts';
 
-const ITEM = { root: 132, extent: 168, metadata: 169, chunk: 228 } as const;
-const TREE = { extents: 2n, files: 5n, firstSubvolume: 256n } as const;
-const ROOT_ITEM_BYTES = 239;
+const ITEM = { extent: 168, metadata: 169 } as const;
+const EXTENT_TREE = 2n;
 /** No chunk ever lies in the first mebibyte: boot loaders do. */
 const RESERVED_BYTES = 1024 * 1024;
 /** More subvolumes and snapshots than this are cut by content. */
@@ -43,14 +37,9 @@ interface Roots {
 }
 
 async function readBelievable(disk: MetadataReader, state: DiskState): Promise<FilesystemMap> {
-  const [primary] = SUPERBLOCK_OFFSETS;
-  const bytes = await disk.read(primary, SUPERBLOCK_BYTES, 'the superblock');
-  const sb = parseBtrfsSuperblock(bytes, disk.sizeBytes);
+  const context = await openBtrfs(disk);
+  const { sb } = context;
   if (sb.hasLog && state !== 'live') throw malformed('a log needs to be replayed');
-  const context: TreeContext = { disk, sb, chunks: new ChunkMap(sb) };
-  await walkTree(context, sb.chunkTree, (item) => {
-    if (item.type === ITEM.chunk) context.chunks.add(Number(item.offset), item.data);
-  });
   const roots = await readRoots(context);
   const allocated = new RunList('join-gaps');
   allocated.add(0, Math.min(RESERVED_BYTES, disk.sizeBytes));
@@ -88,24 +77,12 @@ async function readRoots(context: TreeContext): Promise<Roots> {
   let extents: TreePointer | undefined;
   const files: TreePointer[] = [];
   await walkTree(context, context.sb.rootTree, (item) => {
-    if (item.type !== ITEM.root) return;
-    if (item.objectId === TREE.extents) extents = rootPointer(item);
-    const isSubvolume =
-      item.objectId === TREE.files ||
-      (item.objectId >= TREE.firstSubvolume && BigInt.asIntN(64, item.objectId) > 0n);
-    if (isSubvolume && files.length <= MAX_FILE_TREES) files.push(rootPointer(item));
+    if (item.type !== ROOT_ITEM) return;
+    if (item.objectId === EXTENT_TREE) extents = rootPointer(item);
+    if (isFileTree(item.objectId) && files.length <= MAX_FILE_TREES) files.push(rootPointer(item));
   });
   if (extents === undefined) throw malformed('it has no extent tree');
   return { extents, files };
-}
-
-function rootPointer({ data }: TreeItem): TreePointer {
-  if (data.length < ROOT_ITEM_BYTES) throw malformed(`a root item has ${data.length} bytes`);
-  return {
-    logical: Number(data.readBigUInt64LE(176)),
-    level: data.readUInt8(238),
-    generation: data.readBigUInt64LE(160),
-  };
 }
 
 /** Cuts at file extents are worth it only where all files can be read. */

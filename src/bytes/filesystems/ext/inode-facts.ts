@@ -1,48 +1,7 @@
+import { type FileNode, kindOf } from '../file-tree.ts';
 import { malformed } from '../metadata-reader.ts';
 import type { ExtInode } from './block-mapper.ts';
 import type { ExtSuperblock } from './superblock.ts';
-
-/** What a node of a file tree is. */
-export type FileKind =
-  | 'file'
-  | 'directory'
-  | 'symlink'
-  | 'block-device'
-  | 'char-device'
-  | 'fifo'
-  | 'socket';
-
-const KINDS: Readonly<Record<number, FileKind>> = {
-  4096: 'fifo',
-  8192: 'char-device',
-  16384: 'directory',
-  24576: 'block-device',
-  32768: 'file',
-  40960: 'symlink',
-  49152: 'socket',
-};
-
-/** What an inode says about a file. */
-export interface FileFacts {
-  readonly inode: number;
-  readonly kind: FileKind;
-  /** Permissions with set-user-id, set-group-id and sticky: the low twelve bits of `st_mode`. */
-  readonly permissions: number;
-  readonly userId: number;
-  readonly groupId: number;
-  readonly sizeBytes: number;
-  readonly links: number;
-  /** Nanoseconds since 1970. */
-  readonly modifiedAtNs: bigint;
-  /** Nanoseconds since 1970 of the last change of the inode itself; nobody can set it. */
-  readonly changedAtNs: bigint;
-}
-
-/** An inode that was read, and what it says. */
-export interface FileNode extends FileFacts {
-  /** The raw inode, for the reader that made it. */
-  readonly raw: ExtInode;
-}
 
 /**
  * Reads the facts of an inode in use.
@@ -52,11 +11,8 @@ export interface FileNode extends FileFacts {
 export function parseInode(sb: ExtSuperblock, raw: ExtInode): FileNode {
   const { number, bytes } = raw;
   const mode = bytes.readUInt16LE(0);
-  const kind = KINDS[mode & 0xf000];
   const links = bytes.readUInt16LE(0x1a);
-  if (kind === undefined || links === 0) {
-    throw malformed(`inode ${number} is no file: mode 0x${mode.toString(16)}, ${links} links`);
-  }
+  const kind = kindOf(number, mode, links);
   const sizeBytes = bytes.readUInt32LE(0x4) + bytes.readUInt32LE(0x6c) * 2 ** 32;
   // No file has more blocks than 2^32, and none of them is above 64 KiB.
   if (sizeBytes > 2 ** 48) throw malformed(`inode ${number} has ${sizeBytes} bytes`);
@@ -70,7 +26,7 @@ export function parseInode(sb: ExtSuperblock, raw: ExtInode): FileNode {
     links,
     modifiedAtNs: timeAt(sb, bytes, { secondsAt: 0x10, extraAt: 0x88 }),
     changedAtNs: timeAt(sb, bytes, { secondsAt: 0xc, extraAt: 0x84 }),
-    raw,
+    raw: bytes,
   };
 }
 

@@ -1,9 +1,19 @@
 import { IngotError } from '../../../base/index.ts';
 import type { ByteReader } from '../../byte-reader.ts';
+import {
+  type DirectoryEntry,
+  type FileNode,
+  type FilePlace,
+  type FileTree,
+  MAX_LINK_BYTES,
+  PIECE_BYTES,
+  takeName,
+  zeros,
+} from '../file-tree.ts';
 import { MetadataReader, malformed } from '../metadata-reader.ts';
-import { BlockMapper, type MappedRun } from './block-mapper.ts';
+import { BlockMapper, type ExtInode, type MappedRun } from './block-mapper.ts';
 import { type ExtGroup, readExtGroups } from './groups.ts';
-import { type FileNode, inlineData, parseInode } from './inode-facts.ts';
+import { inlineData, parseInode } from './inode-facts.ts';
 import { readExtInode } from './inodes.ts';
 import { type ExtSuperblock, isExt, parseExtSuperblock, SUPERBLOCK } from './superblock.ts';
 
@@ -11,41 +21,16 @@ const ROOT_INODE = 2;
 const FLAGS = { encrypted: 0x800, extents: 0x80000, inlineData: 0x10000000 } as const;
 /** A link that fits in place of the block map is kept there. */
 const MAX_FAST_LINK_BYTES = 59;
-/** The kernel's own limit for a path, and so for a link. */
-const MAX_LINK_BYTES = 4096;
-/** As much of a file as is read at once. */
-const PIECE_BYTES = 1024 * 1024;
 /** Entries of one directory; ext4 without largedir ends near 10 to 12 million. */
 const MAX_DIRECTORY_BYTES = 2 ** 32;
-
-/** One name in a directory. */
-export interface DirectoryEntry {
-  /** Any bytes but zero and slash; usually UTF-8. Never empty, never `.` or `..`. */
-  readonly name: Buffer;
-  readonly inode: number;
-}
-
-/** A run of a file's bytes on the disk. */
-export interface FilePlace {
-  readonly fileOffset: number;
-  readonly diskOffset: number;
-  readonly lengthBytes: number;
-}
 
 /**
  * Reads files of an ext2, ext3 or ext4 filesystem without mounting it.
  *
- * Memory does not grow with the filesystem; what the disk says is believed only after its ranges
- * were checked. A journal that needs recovery is not replayed: {@link needsRecovery} says so.
- *
- * Failures: `filesystem-malformed` for what cannot be, `source-unsupported` for encrypted files,
- * and whatever the reader throws.
- *
  * @see docs/formats/ext-tree.md
  */
-export class ExtTree {
+export class ExtTree implements FileTree {
   readonly filesystem: 'ext2' | 'ext3' | 'ext4';
-  /** Whether the newest changes may still stand in the journal alone. */
   readonly needsRecovery: boolean;
   readonly #originBytes: number;
   readonly #disk: MetadataReader;
@@ -87,12 +72,10 @@ export class ExtTree {
     return new ExtTree(range.offsetBytes, disk, sb, groups);
   }
 
-  /** The top directory. */
   root(): Promise<FileNode> {
     return this.node(ROOT_INODE);
   }
 
-  /** Reads an inode that a directory names. */
   async node(inode: number): Promise<FileNode> {
     const raw = await readExtInode(this.#disk, this.#sb, this.#groups, inode);
     if (raw === undefined) throw malformed(`there is no inode ${inode}`);
@@ -100,7 +83,6 @@ export class ExtTree {
     return parseInode(this.#sb, { number: inode, bytes: Buffer.from(raw.bytes) });
   }
 
-  /** Yields the entries of a directory in the order in which they lie there. */
   async *list(directory: FileNode): AsyncGenerator<DirectoryEntry, void, undefined> {
     if (directory.kind !== 'directory') {
       throw new IngotError('path-refused', `inode ${directory.inode} is no directory`);
@@ -125,7 +107,6 @@ export class ExtTree {
     }
   }
 
-  /** Looks a name up in a directory. */
   async lookUp(directory: FileNode, name: Buffer): Promise<FileNode | undefined> {
     for await (const entry of this.list(directory)) {
       if (entry.name.equals(name)) return await this.node(entry.inode);
@@ -133,7 +114,6 @@ export class ExtTree {
     return undefined;
   }
 
-  /** Reads where a symbolic link leads to. */
   async readLink(link: FileNode): Promise<Buffer> {
     if (link.kind !== 'symlink') throw malformed(`inode ${link.inode} is no link`);
     if (link.sizeBytes > MAX_LINK_BYTES) {
@@ -143,14 +123,13 @@ export class ExtTree {
     const flags = flagsOf(link);
     const isFast = (flags & (FLAGS.extents | FLAGS.inlineData)) === 0;
     if (isFast && link.sizeBytes <= MAX_FAST_LINK_BYTES) {
-      return Buffer.from(link.raw.bytes.subarray(0x28, 0x28 + link.sizeBytes));
+      return Buffer.from(link.raw.subarray(0x28, 0x28 + link.sizeBytes));
     }
     const pieces: Buffer[] = [];
     for await (const piece of this.#content(link)) pieces.push(piece);
     return Buffer.concat(pieces);
   }
 
-  /** Yields the bytes of a file in pieces of at most 1 MiB, holes as zeros. They are read-only. */
   async *readFile(file: FileNode): AsyncGenerator<Buffer, void, undefined> {
     if (file.kind !== 'file') {
       throw new IngotError('path-refused', `inode ${file.inode} is a ${file.kind}, not a file`);
@@ -159,12 +138,10 @@ export class ExtTree {
     yield* this.#content(file);
   }
 
-  /**
-   * Tells where the bytes of a file lie on the disk that the tree was opened on.
-   *
-   * @returns undefined when they lie in the inode itself; else written runs in file order, cut at
-   *   the file's size, with everything between them a hole
-   */
+  isSubvolume(): boolean {
+    return false;
+  }
+
   async placesOf(file: FileNode): Promise<FilePlace[] | undefined> {
     if ((flagsOf(file) & FLAGS.inlineData) !== 0) return undefined;
     const { blockBytes } = this.#sb;
@@ -183,7 +160,7 @@ export class ExtTree {
 
   async *#content(node: FileNode): AsyncGenerator<Buffer, void, undefined> {
     if ((flagsOf(node) & FLAGS.inlineData) !== 0) {
-      const data = inlineData(this.#sb, node.raw);
+      const data = inlineData(this.#sb, extInode(node));
       if (data.length < node.sizeBytes) {
         throw malformed(`inode ${node.inode} has ${data.length} of ${node.sizeBytes} inline bytes`);
       }
@@ -218,11 +195,12 @@ export class ExtTree {
   /** A mapper for each file: its bound is for one walk over all inodes, and files are read again. */
   async #map(node: FileNode): Promise<MappedRun[]> {
     const mapper = new BlockMapper(this.#disk, this.#sb);
-    return mapper.mapInPlace(node.raw) ?? (await mapper.map(node.raw, []));
+    const inode = extInode(node);
+    return mapper.mapInPlace(inode) ?? (await mapper.map(inode, []));
   }
 
   *#inlineEntries(directory: FileNode): Generator<DirectoryEntry, void, undefined> {
-    const data = inlineData(this.#sb, directory.raw);
+    const data = inlineData(this.#sb, extInode(directory));
     // The first four bytes are the parent's number in place of `.` and `..`; each part stands alone.
     yield* this.#entriesOf(data.subarray(4, 60), directory.inode);
     if (data.length > 60) yield* this.#entriesOf(data.subarray(60), directory.inode);
@@ -238,15 +216,11 @@ export class ExtTree {
       }
       // Entries of inode 0 are free space, nodes of the index, or the block's checksum.
       if (inode !== 0) {
-        if (nameBytes === 0 || 8 + nameBytes > lengthBytes) {
+        if (8 + nameBytes > lengthBytes) {
           throw malformed(`a name in directory ${directory} has ${nameBytes} bytes`);
         }
-        const name = Buffer.from(block.subarray(at + 8, at + 8 + nameBytes));
-        if (name.includes(0) || name.includes(0x2f)) {
-          throw malformed(`a name in directory ${directory} has a zero or a slash`);
-        }
-        const isDots = name.equals(DOT) || name.equals(DOTS);
-        if (!isDots) yield { name, inode };
+        const name = takeName(block.subarray(at + 8, at + 8 + nameBytes), directory);
+        if (name !== undefined) yield { name, inode };
       }
       at += lengthBytes;
     }
@@ -258,21 +232,15 @@ export class ExtTree {
   }
 }
 
-const DOT = Buffer.from('.');
-const DOTS = Buffer.from('..');
-const ZEROS = Buffer.alloc(PIECE_BYTES);
-
 function flagsOf({ raw }: FileNode): number {
-  return raw.bytes.readUInt32LE(0x20);
+  return raw.readUInt32LE(0x20);
+}
+
+function extInode({ inode, raw }: FileNode): ExtInode {
+  return { number: inode, bytes: raw };
 }
 
 /** A block of 64 KiB does not fit into 16 bits: 0 and 65535 then mean the whole block. */
 function recordLength(stored: number, blockBytes: number): number {
   return blockBytes === 65_536 && (stored === 0 || stored === 65_535) ? blockBytes : stored;
-}
-
-function* zeros(lengthBytes: number): Generator<Buffer, void, undefined> {
-  for (let rest = lengthBytes; rest > 0; rest -= PIECE_BYTES) {
-    yield ZEROS.subarray(0, Math.min(rest, PIECE_BYTES));
-  }
 }

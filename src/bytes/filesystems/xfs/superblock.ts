@@ -16,6 +16,9 @@ const KNOWN = {
 const NEEDS_REPAIR = 0x10;
 const SPARSE_INODES = 0x2;
 const REFLINK = 0x4;
+const FILE_TYPES = 0x1;
+/** The same among the second features of version 4. */
+const FILE_TYPES_VERSION_4 = 0x200;
 
 /** The geometry of an XFS filesystem; all counts checked against each other. */
 export interface XfsSuperblock {
@@ -34,6 +37,13 @@ export interface XfsSuperblock {
   readonly hasChecksums: boolean;
   readonly hasSparseInodes: boolean;
   readonly hasReflinks: boolean;
+  /** Bits of an inode's number inside its block. */
+  readonly inodeBits: number;
+  readonly rootInode: number;
+  /** Directories are read in pieces of this many bytes: one block, or several. */
+  readonly directoryBytes: number;
+  /** Directories tell what kind of file each name is. */
+  readonly hasFileTypes: boolean;
 }
 
 /**
@@ -81,6 +91,13 @@ export function parseXfsSuperblock(bytes: Buffer, sizeBytes: number): XfsSuperbl
     hasChecksums: version === 5,
     hasSparseInodes: version === 5 && (bytes.readUInt32BE(216) & SPARSE_INODES) !== 0,
     hasReflinks: version === 5 && (bytes.readUInt32BE(212) & REFLINK) !== 0,
+    inodeBits: bytes.readUInt8(123),
+    rootInode: Number(bytes.readBigUInt64BE(56)),
+    directoryBytes: blockBytes * 2 ** bytes.readUInt8(192),
+    hasFileTypes:
+      version === 5
+        ? (bytes.readUInt32BE(216) & FILE_TYPES) !== 0
+        : (bytes.readUInt32BE(200) & FILE_TYPES_VERSION_4) !== 0,
   };
   checkGeometry(superblock, sizeBytes);
   const logOffsetBytes = blockOffset(superblock, Number(logStart), superblock.logBytes);
@@ -131,7 +148,11 @@ function checkGeometry(sb: XfsSuperblock, sizeBytes: number): void {
       isPowerOfTwo(sb.inodeBytes) && sb.inodeBytes >= 256 && sb.inodeBytes <= 2048,
       `an inode has ${sb.inodeBytes} bytes`,
     ],
-    [sb.inodeBytes <= blockBytes, `an inode has ${sb.inodeBytes} bytes`],
+    [
+      sb.inodeBytes * 2 ** sb.inodeBits === blockBytes,
+      `a block has 2^${sb.inodeBits} inodes of ${sb.inodeBytes} bytes`,
+    ],
+    [sb.directoryBytes <= 65_536, `a directory has blocks of ${sb.directoryBytes} bytes`],
   ];
   for (const [holds, message] of rules) if (!holds) throw malformed(message);
 }
