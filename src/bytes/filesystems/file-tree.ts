@@ -11,7 +11,7 @@ export type FileKind =
   | 'socket';
 
 /** What an inode says about a file. */
-export interface FileFacts {
+interface FileFacts {
   /** Unique in its tree; a tree of several subvolumes counts the subvolume in. */
   readonly inode: number;
   readonly kind: FileKind;
