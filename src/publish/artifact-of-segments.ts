@@ -20,12 +20,14 @@ export interface CodedPayload {
   readonly digest: Digest;
   /** Length of the segments together. */
   readonly codedBytes: number;
+  /** CRC-32 of the plain bytes. */
+  readonly plainCrc32: number;
   /**
    * Reads the segments.
    *
-   * @returns the CRC-32 of the plain bytes, at the end
+   * @returns buffers that are valid until the next is asked for
    */
-  openCoded(signal: AbortSignal | undefined): AsyncGenerator<Buffer, number, undefined>;
+  openCoded(signal: AbortSignal | undefined): AsyncIterable<Buffer>;
 }
 
 /** `header.tar.gz` in its stored form. */
@@ -76,14 +78,12 @@ export async function writeArtifactOfSegments(
   });
   await target.write(head);
   await target.write(splice.start);
-  const segments = payload.openCoded(signal);
   let doneBytes = 0;
-  let next = await segments.next();
-  for (; next.done !== true; next = await segments.next()) {
+  for await (const bytes of payload.openCoded(signal)) {
     signal?.throwIfAborted();
-    doneBytes += next.value.length;
+    doneBytes += bytes.length;
     onProgress({ doneBytes, totalBytes: codedBytes, stage: 'copying the segments' });
-    await target.write(next.value);
+    await target.write(bytes);
   }
   if (doneBytes !== codedBytes) {
     throw new IngotError(
@@ -93,7 +93,7 @@ export async function writeArtifactOfSegments(
     );
   }
   const tail = encodeTail(splice.sizeBytes);
-  await target.write(splice.end(next.value));
+  await target.write(splice.end(payload.plainCrc32));
   await target.write(tail);
   return { sizeBytes: head.length + splice.sizeBytes + tail.length };
 }

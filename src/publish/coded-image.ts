@@ -1,15 +1,18 @@
 import { MIB } from '../base/index.ts';
-import { combineCrc32, zeroSegments, zeroSegmentsBytes } from '../bytes/index.ts';
+import { combineCrc32, MAX_CODED_BYTES, zeroSegments, zeroSegmentsBytes } from '../bytes/index.ts';
 import type { OpenChunk, OpenImage } from '../keep/index.ts';
 import { checkRange, type ImagePart, ImageParts, type PartGroup } from './image-parts.ts';
 import { joinBuffers } from './join-buffers.ts';
 import { inOrder } from './restore/in-order.ts';
 
 /** Coded bytes that are read together. */
-const GROUP_BYTES = 2 * MIB;
+const GROUP_BYTES = MIB;
 
 /** Groups that are read while one goes out. */
 const GROUPS_AT_ONCE = 3;
+
+/** Room for a group with its last chunk, and for what lies between its chunks in a pack. */
+const MEMORY_BYTES = GROUP_BYTES + 2 * MAX_CODED_BYTES;
 
 /**
  * An image as the segments of its whole disk, holes as zero segments: what stands between the header
@@ -53,7 +56,7 @@ export class CodedImage {
    *
    * @param startByte 0 to `sizeBytes`
    * @param endByte one after the last, up to `sizeBytes`
-   * @returns large buffers that must not be written
+   * @returns large buffers that must not be written; each is valid until the next is asked for
    * @throws IngotError what the image throws
    */
   async *read(
@@ -63,16 +66,20 @@ export class CodedImage {
   ): AsyncGenerator<Buffer, void, undefined> {
     checkRange(startByte, endByte, this.sizeBytes);
     const groups = this.#parts.groups({ startByte, endByte }, GROUP_BYTES);
-    const readGroup = async (group: PartGroup): Promise<Generator<Buffer, void, undefined>> => {
+    const idle: Buffer[] = [];
+    const readGroup = async (group: PartGroup) => {
       signal?.throwIfAborted();
-      const coded = await this.#image.readCoded(chunksOf(group), signal);
-      return joinBuffers(buffersOf(group, coded));
+      const memory = idle.pop() ?? Buffer.allocUnsafeSlow(MEMORY_BYTES);
+      const coded = await this.#image.readCoded(chunksOf(group), signal, memory);
+      return { buffers: joinBuffers(buffersOf(group, coded)), memory };
     };
-    for await (const buffers of inOrder(groups, readGroup, { limit: GROUPS_AT_ONCE })) {
+    for await (const { buffers, memory } of inOrder(groups, readGroup, { limit: GROUPS_AT_ONCE })) {
       for (const buffer of buffers) {
         signal?.throwIfAborted();
         yield buffer;
       }
+      // Whoever left early may still be sending from it: it is used again only after the last.
+      idle.push(memory);
     }
   }
 }

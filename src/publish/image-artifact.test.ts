@@ -35,7 +35,7 @@ async function publish(library: TestLibrary, imageId: string): Promise<Published
 
 async function bytesOfRange(file: PublishedFile, start: number, end: number): Promise<Buffer> {
   const pieces: Uint8Array[] = [];
-  for await (const piece of file.read(start, end)) pieces.push(piece);
+  for await (const piece of file.read(start, end)) pieces.push(Buffer.from(piece));
   return Buffer.concat(pieces);
 }
 

@@ -50,50 +50,68 @@ export class ImageParts {
   ): AsyncGenerator<PartGroup, void, undefined> {
     let group: ImagePart[] = [];
     let chunkBytes = 0;
-    for await (const part of this.#parts(range)) {
-      group.push(part);
-      if (part.entry.kind === 'chunk') chunkBytes += this.#lengths.ofEntry(part.entry);
-      if (chunkBytes >= groupBytes || group.length >= MAX_GROUP_PARTS) {
-        yield group;
-        group = [];
-        chunkBytes = 0;
+    for await (const page of this.#pagesIn(range)) {
+      // One wait for a page, and none for each of its parts.
+      for (const part of partsOf(page)) {
+        group.push(part);
+        if (part.entry.kind === 'chunk') chunkBytes += this.#lengths.ofEntry(part.entry);
+        if (chunkBytes >= groupBytes || group.length >= MAX_GROUP_PARTS) {
+          yield group;
+          group = [];
+          chunkBytes = 0;
+        }
       }
     }
     if (group.length > 0) yield group;
   }
 
-  async *#parts({
+  async *#pagesIn({
     startByte,
     endByte,
   }: {
     readonly startByte: number;
     readonly endByte: number;
-  }): AsyncGenerator<ImagePart, void, undefined> {
-    let pageIndex = this.#pages.partAt(startByte);
-    for (let at = startByte; at < endByte; pageIndex++) {
-      const pageStart = this.#pages.startOf(pageIndex);
-      const pageEnd = this.#pages.startOf(pageIndex + 1);
+  }): AsyncGenerator<PagePart, void, undefined> {
+    for (let index = this.#pages.partAt(startByte); ; index++) {
+      const pageStart = index < this.#image.pages.length ? this.#pages.startOf(index) : endByte;
+      if (pageStart >= endByte) return;
+      const pageEnd = this.#pages.startOf(index + 1);
       if (pageEnd === pageStart) continue;
-      const entries = await this.#image.page(pageIndex);
+      const entries = await this.#image.page(index);
+      // The next one is looked up while this one goes out; who takes it hears of its failure.
+      if (pageEnd < endByte) this.#image.page(index + 1).catch(() => undefined);
       const table = new OffsetTable(entries.map(this.#lengths.ofEntry));
       if (table.totalBytes !== pageEnd - pageStart) {
         const { id } = this.#image.image;
         throw new IngotError(
           'manifest-invalid',
-          `page ${pageIndex} of ${id} has ${table.totalBytes} bytes, not ${pageEnd - pageStart}`,
-          { imageId: id, page: pageIndex },
+          `page ${index} of ${id} has ${table.totalBytes} bytes, not ${pageEnd - pageStart}`,
+          { imageId: id, page: index },
         );
       }
-      const stop = Math.min(pageEnd, endByte);
-      for (let index = table.partAt(at - pageStart); at < stop; index++) {
-        const entry = entries[index];
-        if (entry === undefined) throw new RangeError(`page ${pageIndex} has no entry ${index}`);
-        const entryStart = pageStart + table.startOf(index);
-        const to = Math.min(stop, pageStart + table.startOf(index + 1)) - entryStart;
-        if (to > 0) yield { entry, from: at - entryStart, to };
-        at = entryStart + to;
-      }
+      const from = Math.max(startByte, pageStart) - pageStart;
+      yield { entries, table, from, to: Math.min(pageEnd, endByte) - pageStart };
     }
+  }
+}
+
+/** The part of a page that a range needs: `from` up to before `to`, in bytes of the form. */
+interface PagePart {
+  readonly entries: readonly OpenEntry[];
+  readonly table: OffsetTable;
+  readonly from: number;
+  readonly to: number;
+}
+
+function* partsOf({ entries, table, from, to }: PagePart): Generator<ImagePart, void, undefined> {
+  let at = from;
+  for (let index = table.partAt(from); at < to; index++) {
+    const entry = entries[index];
+    if (entry === undefined) throw new RangeError(`a page has no entry ${index}`);
+    const start = table.startOf(index);
+    const end = Math.min(to, table.startOf(index + 1)) - start;
+    if (end > 0) yield { entry, from: at - start, to: end };
+    at = start + end;
   }
 }
 

@@ -18,6 +18,7 @@ export interface PublishedFile extends AsyncDisposable {
    *
    * @param startByte first byte, 0 to `sizeBytes`
    * @param endByte one after the last, `startByte` to `sizeBytes`
+   * @returns buffers that must not be written; each is valid until the next is asked for
    * @throws IngotError `chunk-corrupt`, `chunk-missing`: the bytes given so far were right
    */
   read(startByte: number, endByte: number, signal?: AbortSignal): AsyncIterable<Uint8Array>;

@@ -29,7 +29,7 @@ async function bytesOf(file: PublishedFile, startByte: number, endByte: number):
   const parts: Uint8Array[] = [];
   for await (const part of file.read(startByte, endByte)) {
     assert.ok(part.byteLength > 0);
-    parts.push(part);
+    parts.push(Buffer.from(part));
   }
   return Buffer.concat(parts);
 }

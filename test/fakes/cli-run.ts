@@ -1,4 +1,4 @@
-import { PassThrough, Readable } from 'node:stream';
+import { Readable, Writable } from 'node:stream';
 import { CommanderError } from '@commander-js/extra-typings';
 import type { CliContext } from '../../src/start/cli/context.ts';
 import { buildProgram } from '../../src/start/cli/program.ts';
@@ -51,9 +51,14 @@ export async function runCli(
   };
 }
 
-function collect(): { stream: PassThrough; bytes: () => Buffer } {
-  const stream = new PassThrough();
+function collect(): { stream: Writable; bytes: () => Buffer } {
   const parts: Buffer[] = [];
-  stream.on('data', (bytes: Buffer) => parts.push(bytes));
+  const stream = new Writable({
+    // A copy: whoever writes may use the memory again.
+    write: (bytes: Buffer, _encoding, done) => {
+      parts.push(Buffer.from(bytes));
+      done();
+    },
+  });
   return { stream, bytes: () => Buffer.concat(parts) };
 }

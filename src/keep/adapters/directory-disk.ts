@@ -165,11 +165,13 @@ class DirectoryDiskFile implements DiskFile {
     });
   }
 
-  async read(offsetBytes: number, lengthBytes: number): Promise<Buffer> {
+  async read(offsetBytes: number, lengthBytes: number, memory?: Buffer): Promise<Buffer> {
     return await translated(`reading ${this.#path}`, async () => {
-      const buffer = Buffer.allocUnsafe(
-        Math.max(0, Math.min(lengthBytes, this.#sizeBytes - offsetBytes)),
-      );
+      const thereBytes = Math.max(0, Math.min(lengthBytes, this.#sizeBytes - offsetBytes));
+      const buffer =
+        memory !== undefined && memory.length >= thereBytes
+          ? memory.subarray(0, thereBytes)
+          : Buffer.allocUnsafe(thereBytes);
       let filled = 0;
       while (filled < buffer.length) {
         const { bytesRead } = await this.#handle.read(

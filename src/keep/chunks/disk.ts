@@ -3,8 +3,12 @@ export interface DiskFile extends AsyncDisposable {
   readonly sizeBytes: number;
   /** Writes at the end, in this order. Calls must not overlap. */
   append(buffers: readonly Uint8Array[]): Promise<void>;
-  /** Reads what is there: fewer bytes than asked for only at the end of the file. */
-  read(offsetBytes: number, lengthBytes: number): Promise<Buffer>;
+  /**
+   * Reads what is there: fewer bytes than asked for only at the end of the file.
+   *
+   * @param memory where the bytes may be put, if it is long enough: the result is then a view of it
+   */
+  read(offsetBytes: number, lengthBytes: number, memory?: Buffer): Promise<Buffer>;
   /** Makes what was appended survive a power cut (fdatasync). */
   datasync(): Promise<void>;
 }

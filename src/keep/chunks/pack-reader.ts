@@ -56,6 +56,7 @@ export class PackFiles implements AsyncDisposable {
   }
 
   /**
+   * @param memory where the bytes may be put, if it is long enough
    * @returns the bytes, fewer at the end of the file; undefined when there is no such pack, or the
    *   disk cannot read them: a bad sector is damage of what lies there, not the end of the library
    */
@@ -63,6 +64,7 @@ export class PackFiles implements AsyncDisposable {
     packId: string,
     offsetBytes: number,
     lengthBytes: number,
+    memory?: Buffer,
   ): Promise<Buffer | undefined> {
     const pack = this.#take(packId);
     pack.users += 1;
@@ -72,7 +74,7 @@ export class PackFiles implements AsyncDisposable {
         if (this.#open.get(packId) === pack) this.#open.delete(packId);
         return undefined;
       }
-      return await file.read(offsetBytes, lengthBytes);
+      return await file.read(offsetBytes, lengthBytes, memory);
     } catch (error) {
       if (isFailure(error, 'library-unusable') && error.facts['errno'] === 'EIO') return undefined;
       throw error;

@@ -89,11 +89,19 @@ export class DirectoryImage implements OpenImage {
     }
   }
 
-  async readCoded(chunks: readonly OpenChunk[], signal?: AbortSignal): Promise<Buffer[]> {
+  async readCoded(
+    chunks: readonly OpenChunk[],
+    signal?: AbortSignal,
+    memory?: Buffer,
+  ): Promise<Buffer[]> {
     const result: Buffer[] = new Array(chunks.length);
+    let free = memory;
     for (const run of runsOf(chunks)) {
       signal?.throwIfAborted();
-      await this.#readRun(run, chunks, result);
+      const lengthBytes = run.endBytes - run.startBytes;
+      const fits = free !== undefined && free.length >= lengthBytes;
+      await this.#readRun(run, chunks, result, fits ? free : undefined);
+      if (fits) free = free?.subarray(lengthBytes);
     }
     return result;
   }
@@ -122,11 +130,17 @@ export class DirectoryImage implements OpenImage {
     });
   }
 
-  async #readRun(run: Run, chunks: readonly OpenChunk[], result: Buffer[]): Promise<void> {
+  async #readRun(
+    run: Run,
+    chunks: readonly OpenChunk[],
+    result: Buffer[],
+    memory: Buffer | undefined,
+  ): Promise<void> {
     const bytes = await this.#context.packFiles.read(
       run.packId,
       run.startBytes,
       run.endBytes - run.startBytes,
+      memory,
     );
     for (const index of run.members) {
       const chunk = chunks[index] as OpenChunk;
@@ -177,19 +191,32 @@ interface Run {
   readonly members: number[];
 }
 
+/** Indices of chunks in the order of their places: a chunk that repeats breaks no run then. */
+function byPlace(chunks: readonly OpenChunk[]): number[] {
+  return chunks
+    .map((_, index) => index)
+    .sort((a, b) => {
+      const [one, other] = [chunks[a] as OpenChunk, chunks[b] as OpenChunk];
+      if (one.location.packId !== other.location.packId) {
+        return one.location.packId < other.location.packId ? -1 : 1;
+      }
+      return one.location.offsetBytes - other.location.offsetBytes;
+    });
+}
+
 function* runsOf(chunks: readonly OpenChunk[]): Generator<Run, void, undefined> {
   let run: Run | undefined;
-  for (const [index, chunk] of chunks.entries()) {
+  for (const index of byPlace(chunks)) {
+    const chunk = chunks[index] as OpenChunk;
     const { packId, offsetBytes } = chunk.location;
     const endBytes = offsetBytes + chunk.codedBytes;
     const joins =
       run !== undefined &&
       run.packId === packId &&
-      offsetBytes >= run.endBytes &&
       offsetBytes - run.endBytes <= MAX_GAP_BYTES &&
       endBytes - run.startBytes <= MAX_READ_BYTES;
     if (run !== undefined && joins) {
-      run.endBytes = endBytes;
+      run.endBytes = Math.max(run.endBytes, endBytes);
       run.members.push(index);
       continue;
     }

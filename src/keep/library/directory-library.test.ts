@@ -19,6 +19,7 @@ import {
   readDisk,
 } from '../../../test/contracts/test-library.ts';
 import { isFailure } from '../../base/index.ts';
+import type { Segment } from '../../bytes/index.ts';
 import { DirectoryLibrary } from './directory-library.ts';
 
 ingestSessionContract('a directory', async () => {
@@ -127,6 +128,25 @@ describe('a library in a directory', () => {
     const entries = await image.page(0);
     const [coded] = await image.readCoded(entries.filter((entry) => entry.kind === 'chunk'));
     assert.deepEqual(coded, chunk.coded);
+  });
+
+  test('chunks are read into the memory that is lent, also where they repeat', async () => {
+    await using test = await openTestLibrary();
+    const [a, b, c] = [1, 2, 3].map((seed) => segmentOf(bytesOf(seed, 5000 * seed))) as [
+      Segment,
+      Segment,
+      Segment,
+    ];
+    const { id } = await ingest(test.account, 'one', [a, b, a, c, b]);
+    await using image = await test.account.open(id);
+    const chunks = (await image.page(0)).filter((entry) => entry.kind === 'chunk');
+    const expected = [a, b, a, c, b].map(({ coded }) => Buffer.from(coded));
+    const memory = Buffer.allocUnsafeSlow(100_000);
+    const coded = await image.readCoded(chunks, undefined, memory);
+    assert.deepEqual(coded, expected);
+    assert.ok(coded.every((bytes) => bytes.buffer === memory.buffer));
+    const tooSmall = Buffer.allocUnsafeSlow(100);
+    assert.deepEqual(await image.readCoded(chunks, undefined, tooSmall), expected);
   });
 
   test('an ingest without calls is given up; one with calls is not', async () => {

@@ -62,8 +62,10 @@ export interface OpenImage extends AsyncDisposable {
    * Reads the coded bytes of chunks and checks each against its `codedCrc32`. Chunks that are
    * neighbours in the store are read in one go, so ask for a MiB or more at once.
    *
+   * @param memory where the bytes may be put, as far as it reaches: who reads much reads into the
+   *   same memory again, for the collector walks the heap for each 64 MB of new buffers
    * @returns one buffer per chunk, in the order asked; they may share memory and must not be written
    * @throws IngotError `chunk-corrupt`, `chunk-missing`
    */
-  readCoded(chunks: readonly OpenChunk[], signal?: AbortSignal): Promise<Buffer[]>;
+  readCoded(chunks: readonly OpenChunk[], signal?: AbortSignal, memory?: Buffer): Promise<Buffer[]>;
 }

@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Clock, IngotError, type Log } from '../../base/index.ts';
@@ -17,7 +16,7 @@ interface SendContext {
 /**
  * Answers a GET or HEAD with a file of an image: whole, a part, or "not changed".
  *
- * The file's large buffers go to the socket as they are; the next is read while one is under way. A
+ * The file's large buffers go to the socket as they are; the next are read while one is under way. A
  * failure after the first byte cuts the connection, so that a short answer is never taken for a
  * whole one. The file is disposed here.
  *
@@ -95,6 +94,32 @@ function fileHeaders(file: PublishedFile): Record<string, string | number> {
   return headers;
 }
 
+/** Sends buffers that are used again once the system has taken them. */
+class Sender {
+  readonly #response: ServerResponse;
+  readonly #gone: AbortSignal;
+  #sending: PromiseWithResolvers<void> | undefined;
+
+  constructor(response: ServerResponse, gone: AbortSignal) {
+    this.#response = response;
+    this.#gone = gone;
+    // One listener for all: an answer that waits for its turn may never hear of its writes.
+    gone.addEventListener('abort', () => this.#sending?.reject(gone.reason), { once: true });
+  }
+
+  /** Waits until no byte of the buffer is needed any more. */
+  async send(bytes: Uint8Array): Promise<void> {
+    this.#gone.throwIfAborted();
+    const sending = Promise.withResolvers<void>();
+    this.#sending = sending;
+    this.#response.write(bytes, (failure) => {
+      if (failure) sending.reject(failure);
+      else sending.resolve();
+    });
+    await sending.promise;
+  }
+}
+
 async function streamRange(
   response: ServerResponse,
   file: PublishedFile,
@@ -106,12 +131,11 @@ async function streamRange(
     response.destroy(new Error(`the receiver took nothing for ${STALL_MS} ms`));
   });
   try {
+    const sender = new Sender(response, gone);
     for await (const bytes of file.read(range.startByte, range.endByte, gone)) {
-      if (gone.aborted) return;
       countBytes(bytes.byteLength);
-      if (response.write(bytes)) continue;
       stall.start();
-      await once(response, 'drain', { signal: gone });
+      await sender.send(bytes);
       stall.stop();
     }
     response.end();

@@ -1,10 +1,9 @@
-import { createHash } from 'node:crypto';
-import { type Digest, type Id, IngotError } from '../../base/index.ts';
+import { type Id, IngotError, parseDigest } from '../../base/index.ts';
 import { decompress, GZIP_HEADER, GZIP_TRAILER_BYTES } from '../../bytes/index.ts';
 import type { Image } from '../../keep/index.ts';
 import type { CodedPayload } from '../../publish/index.ts';
 import type { DaemonClient } from './daemon-client.ts';
-import { type RemoteFile, remoteBytes, remoteFile } from './image-stream.ts';
+import { type RemoteFile, remoteBlocks, remoteBytes, remoteFileEnd } from './image-stream.ts';
 
 /** An image of a daemon, as the payload of an artifact. */
 export interface RemotePayload extends CodedPayload {
@@ -23,46 +22,39 @@ function wrongMember(id: string, what: string): IngotError {
   return new IngotError('daemon-protocol', `the gzip form of ${id} ${what}`, { id });
 }
 
-/** The segments inside a spliced gzip member; its trailer tells the CRC-32. */
-async function* segmentsOf(
-  member: AsyncIterable<Buffer>,
-  file: RemoteFile,
-  plainBytes: number,
-): AsyncGenerator<Buffer, number, undefined> {
-  const header: Buffer[] = [];
-  let headerLeft = GZIP_HEADER.length;
-  let held: Buffer = Buffer.alloc(0);
-  for await (const whole of member) {
-    header.push(whole.subarray(0, headerLeft));
-    const piece = whole.subarray(headerLeft);
-    headerLeft -= whole.length - piece.length;
-    if (piece.length === 0) continue;
-    // The last bytes are the trailer, wherever the pieces end.
-    const known = held.length === 0 ? piece : Buffer.concat([held, piece]);
-    const sure = Math.max(0, known.length - GZIP_TRAILER_BYTES);
-    if (sure > 0) yield known.subarray(0, sure);
-    held = Buffer.from(known.subarray(sure));
-  }
-  if (!Buffer.concat(header).equals(GZIP_HEADER)) throw wrongMember(file.id, 'has another header');
+/** @returns the CRC-32 in the trailer of a spliced member */
+function trailerCrc32(end: Buffer, id: string, plainBytes: number): number {
   const isTrailer =
-    held.length === GZIP_TRAILER_BYTES &&
-    held.readUInt16BE(0) === 0x0300 &&
-    held.readUInt32LE(6) === plainBytes % 2 ** 32;
-  if (!isTrailer) throw wrongMember(file.id, 'has another trailer');
-  return held.readUInt32LE(2);
+    end.length === GZIP_TRAILER_BYTES &&
+    end.readUInt16BE(0) === 0x0300 &&
+    end.readUInt32LE(6) === plainBytes % 2 ** 32;
+  if (!isTrailer) throw wrongMember(id, 'has another trailer');
+  return end.readUInt32LE(2);
 }
 
-async function digestOf(plain: AsyncIterable<Uint8Array>): Promise<Digest> {
-  const hash = createHash('sha256');
-  for await (const piece of plain) hash.update(piece);
-  return hash.digest('hex') as Digest;
+/** The segments inside a spliced gzip member: they stand between its header and its trailer. */
+async function* segmentsOf(
+  client: DaemonClient,
+  file: RemoteFile,
+): AsyncGenerator<Buffer, void, undefined> {
+  const endByte = file.sizeBytes - GZIP_TRAILER_BYTES;
+  const header = Buffer.alloc(GZIP_HEADER.length);
+  let at = 0;
+  for await (const bytes of remoteBlocks(client, file, { startByte: 0, endByte })) {
+    const ofHeader = bytes.copy(header, Math.min(at, header.length));
+    at += bytes.length;
+    if (ofHeader > 0 && at >= header.length && !header.equals(GZIP_HEADER)) {
+      throw wrongMember(file.id, 'has another header');
+    }
+    if (ofHeader < bytes.length) yield bytes.subarray(ofHeader);
+  }
 }
 
 /**
  * Opens an image of a daemon's library as an artifact's payload: its segments come over as they are
  * stored.
  *
- * Where the daemon does not know the digest of the plain disk, the image is read once to compute it.
+ * Where the daemon does not know the digest of the plain disk, it reads the disk back first.
  *
  * @throws IngotError `image-not-found`, `image-not-ready`, `daemon-unreachable`
  */
@@ -71,15 +63,18 @@ export async function openRemotePayload(
   id: Id<'img'>,
 ): Promise<RemotePayload> {
   const image = await client.image(id);
-  const file = await remoteFile(client, id, 'gzip');
-  const openPlain = (): AsyncIterable<Uint8Array> =>
-    decompress('gzip', remoteBytes(client, file, 0), `${id}.gz`);
+  const digest = image.plainDigest ?? parseDigest(await client.imageDigest(id));
+  if (digest === undefined) {
+    throw new IngotError('daemon-protocol', `the daemon tells no digest of ${id}`, { id });
+  }
+  const { file, end } = await remoteFileEnd(client, id, 'gzip', GZIP_TRAILER_BYTES);
   return {
     name: payloadName(image),
     sizeBytes: image.virtualSizeBytes,
-    digest: image.plainDigest ?? (await digestOf(openPlain())),
+    digest,
     codedBytes: file.sizeBytes - GZIP_HEADER.length - GZIP_TRAILER_BYTES,
-    openCoded: () => segmentsOf(remoteBytes(client, file, 0), file, image.virtualSizeBytes),
-    openPlain,
+    plainCrc32: trailerCrc32(end, id, image.virtualSizeBytes),
+    openCoded: () => segmentsOf(client, file),
+    openPlain: () => decompress('gzip', remoteBytes(client, file, 0), `${id}.gz`),
   };
 }

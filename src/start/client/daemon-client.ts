@@ -82,6 +82,23 @@ export class DaemonClient implements Disposable {
     return succeed(await this.#send(call));
   }
 
+  /**
+   * Makes a GET over a connection of its own: for large answers with a length.
+   *
+   * @throws Error when it breaks off before an answer
+   */
+  async openDirect(
+    path: string,
+    headers: Readonly<Record<string, string>>,
+  ): ReturnType<HttpConnection['openDirect']> {
+    return await this.#connection.openDirect({
+      path: `${NATIVE_PREFIX}${path}`,
+      headers: { ...headers, authorization: `Bearer ${await this.#bearer()}` },
+      timeoutMs: TIMEOUT_MS,
+      signal: this.#signal,
+    });
+  }
+
   /** Makes a call that is answered with JSON of this shape. */
   async json<T>(shape: z.ZodType<T>, call: ApiCall, body?: unknown): Promise<T> {
     const answer = await this.call(

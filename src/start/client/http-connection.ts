@@ -1,13 +1,13 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import {
-  type ClientRequest,
-  Agent as HttpAgent,
-  request as httpRequest,
-  type IncomingMessage,
-} from 'node:http';
+import type { ClientRequest, Agent as HttpAgent, IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { errnoOf, IngotError, systemClock } from '../../base/index.ts';
+import { DirectAnswer } from './direct-answer.ts';
+
+// An `import` asks the module for all of its names, and one of them, `WebSocket`, loads the whole of
+// fetch: 30 ms of every command.
+const http = process.getBuiltinModule('node:http');
 
 /** Connections to one daemon at once. */
 const MAX_SOCKETS = 6;
@@ -35,6 +35,7 @@ export interface HttpCall {
 export class HttpConnection implements Disposable {
   readonly #base: URL;
   readonly #agent: HttpAgent | HttpsAgent;
+  readonly #ca: string | undefined;
   #wasReached = false;
 
   /**
@@ -44,13 +45,11 @@ export class HttpConnection implements Disposable {
   constructor(url: string, caPath: string | undefined) {
     this.#base = new URL(url.endsWith('/') ? url : `${url}/`);
     const options = { keepAlive: true, maxSockets: MAX_SOCKETS };
-    this.#agent =
-      this.#base.protocol === 'https:'
-        ? new HttpsAgent({
-            ...options,
-            ...(caPath === undefined ? {} : { ca: readAuthority(caPath) }),
-          })
-        : new HttpAgent(options);
+    const isTls = this.#base.protocol === 'https:';
+    this.#ca = isTls && caPath !== undefined ? readAuthority(caPath) : undefined;
+    this.#agent = isTls
+      ? new HttpsAgent({ ...options, ...(this.#ca === undefined ? {} : { ca: this.#ca }) })
+      : new http.Agent(options);
   }
 
   /** The daemon's base URL, for messages. */
@@ -86,18 +85,32 @@ export class HttpConnection implements Disposable {
     }
   }
 
+  /**
+   * Makes a GET over a connection of its own, once.
+   *
+   * @throws Error when it breaks off before an answer
+   */
+  openDirect(
+    call: Pick<HttpCall, 'path' | 'timeoutMs' | 'signal'> & {
+      readonly headers: Readonly<Record<string, string>>;
+    },
+  ): ReturnType<typeof DirectAnswer.open> {
+    const { headers, timeoutMs, signal } = call;
+    return DirectAnswer.open({ url: this.#url(call), ca: this.#ca, headers, timeoutMs, signal });
+  }
+
   /** Closes the connections that are kept open. */
   [Symbol.dispose](): void {
     this.#agent.destroy();
   }
 
   async #once(call: HttpCall): Promise<IncomingMessage> {
-    const url = new URL(call.path.replace(/^\//, ''), this.#base);
+    const url = this.#url(call);
     const headers: Record<string, string | number> = { ...call.headers };
     if (Array.isArray(call.body)) {
       headers['content-length'] = call.body.reduce((sum, part) => sum + part.byteLength, 0);
     }
-    const send = url.protocol === 'https:' ? httpsRequest : httpRequest;
+    const send = url.protocol === 'https:' ? httpsRequest : http.request;
     const request = send(url, {
       method: call.method,
       headers,
@@ -118,6 +131,10 @@ export class HttpConnection implements Disposable {
     request.on('error', () => undefined);
     sent.catch(() => undefined);
     return answer;
+  }
+
+  #url({ path }: Pick<HttpCall, 'path'>): URL {
+    return new URL(path.replace(/^\//, ''), this.#base);
   }
 
   #unreachable(cause: unknown): IngotError {

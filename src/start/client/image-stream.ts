@@ -2,6 +2,8 @@ import type { IncomingMessage } from 'node:http';
 import { type Id, IngotError, isFailure, systemClock } from '../../base/index.ts';
 import type { ImageForm } from '../../serve/index.ts';
 import type { DaemonClient } from './daemon-client.ts';
+import type { DirectHead } from './direct-answer.ts';
+import { readAnswer } from './http-connection.ts';
 
 /** Breaks in a row that are mended without a byte in between. */
 const MAX_BREAKS = 4;
@@ -30,13 +32,28 @@ export async function remoteFile(
   id: Id<'img'>,
   form: ImageForm,
 ): Promise<RemoteFile> {
+  return (await remoteFileEnd(client, id, form, 1)).file;
+}
+
+/**
+ * Asks for a file's size and validators, and for its last bytes.
+ *
+ * @param lastBytes 1 or more; a shorter file gives all of its bytes
+ * @throws IngotError as {@link remoteFile}
+ */
+export async function remoteFileEnd(
+  client: DaemonClient,
+  id: Id<'img'>,
+  form: ImageForm,
+  lastBytes: number,
+): Promise<{ readonly file: RemoteFile; readonly end: Buffer }> {
   // A HEAD that fails could not say why: its answer has no body.
   const answer = await client.call({
     method: 'GET',
     path: `/images/${id}/${form}`,
-    headers: NOTHING,
+    headers: { range: `bytes=-${lastBytes}` },
   });
-  answer.destroy();
+  const end = await readAnswer(answer);
   const etag = /^"([^"]+)"$/.exec(answer.headers.etag ?? '')?.[1];
   const range = /\/(\d+)$/.exec(answer.headers['content-range'] ?? '')?.[1];
   const sizeBytes = Number(range ?? answer.headers['content-length'] ?? Number.NaN);
@@ -47,28 +64,61 @@ export async function remoteFile(
     String(answer.headers['repr-digest'] ?? ''),
   )?.[1];
   const sha256 = digest === undefined ? undefined : Buffer.from(digest, 'base64').toString('hex');
-  return { id, form, sizeBytes, etag, sha256 };
+  return { file: { id, form, sizeBytes, etag, sha256 }, end };
 }
 
-/** One byte is the least that a range can ask for. */
-const NOTHING = { range: 'bytes=0-0' };
+/** Which bytes of a file: `startByte` up to before `endByte`. */
+interface RemoteRange {
+  readonly startByte: number;
+  readonly endByte: number;
+}
 
 /**
  * Yields a file's bytes from `startByte` on. A connection that breaks is opened again where it
  * broke, as long as the file is the same.
  *
+ * @returns buffers that are the caller's
  * @throws IngotError `content-changed`, `daemon-unreachable`, `daemon-protocol`
  */
-export async function* remoteBytes(
+export function remoteBytes(
   client: DaemonClient,
   file: RemoteFile,
   startByte: number,
 ): AsyncGenerator<Buffer, void, undefined> {
+  return mendedBytes(client, file, { startByte, endByte: file.sizeBytes }, partFrom);
+}
+
+/**
+ * Yields the bytes of a range as {@link remoteBytes} does, at a quarter of its cost.
+ *
+ * @returns buffers that are valid until the next is asked for
+ * @throws IngotError as {@link remoteBytes}
+ */
+export function remoteBlocks(
+  client: DaemonClient,
+  file: RemoteFile,
+  range: RemoteRange,
+): AsyncGenerator<Buffer, void, undefined> {
+  return mendedBytes(client, file, range, directPartFrom);
+}
+
+type PartReader = (
+  client: DaemonClient,
+  file: RemoteFile,
+  range: RemoteRange,
+) => AsyncGenerator<Buffer, void, undefined>;
+
+async function* mendedBytes(
+  client: DaemonClient,
+  file: RemoteFile,
+  { startByte, endByte }: RemoteRange,
+  readPart: PartReader,
+): AsyncGenerator<Buffer, void, undefined> {
   let at = startByte;
   let breaks = 0;
-  while (at < file.sizeBytes) {
+  while (at < endByte) {
     try {
-      for await (const bytes of partFrom(client, file, at)) {
+      for await (const bytes of readPart(client, file, { startByte: at, endByte })) {
         at += bytes.byteLength;
         breaks = 0;
         yield bytes;
@@ -80,22 +130,35 @@ export async function* remoteBytes(
       if (breaks > MAX_BREAKS) throw brokeOff(file, at, thrown);
     }
     // A connection that brought bytes before it broke is worth another at once.
-    if (at < file.sizeBytes && breaks > 1) await systemClock.sleep(PAUSE_MS, client.signal);
+    if (at < endByte && breaks > 1) await systemClock.sleep(PAUSE_MS, client.signal);
   }
+}
+
+function partHeaders(file: RemoteFile, { startByte, endByte }: RemoteRange) {
+  return {
+    'if-match': `"${file.etag}"`,
+    ...(isWhole(file, { startByte, endByte })
+      ? {}
+      : { range: `bytes=${startByte}-${endByte - 1}` }),
+  };
+}
+
+function isWhole(file: RemoteFile, { startByte, endByte }: RemoteRange): boolean {
+  return startByte === 0 && endByte === file.sizeBytes;
 }
 
 async function* partFrom(
   client: DaemonClient,
   file: RemoteFile,
-  at: number,
+  range: RemoteRange,
 ): AsyncGenerator<Buffer, void, undefined> {
   const answer = await client.call({
     method: 'GET',
     path: `/images/${file.id}/${file.form}`,
-    headers: { 'if-match': `"${file.etag}"`, ...(at === 0 ? {} : { range: `bytes=${at}-` }) },
+    headers: partHeaders(file, range),
   });
   try {
-    checkPart(answer, file, at);
+    checkPart(answer, file, range);
     answer.setTimeout(STALL_MS, () => answer.destroy(new Error(`nothing came for ${STALL_MS} ms`)));
     for await (const bytes of answer) yield bytes as Buffer;
   } finally {
@@ -103,13 +166,44 @@ async function* partFrom(
   }
 }
 
-function checkPart(answer: IncomingMessage, file: RemoteFile, at: number): void {
+/** A part over a connection of its own; whatever is unusual is left to the ordinary way. */
+async function* directPartFrom(
+  client: DaemonClient,
+  file: RemoteFile,
+  range: RemoteRange,
+): AsyncGenerator<Buffer, void, undefined> {
+  const opened = await client
+    .openDirect(`/images/${file.id}/${file.form}`, partHeaders(file, range))
+    .catch((thrown: unknown) => {
+      if (thrown instanceof IngotError) throw thrown;
+      return undefined;
+    });
+  using answer = opened?.answer;
+  if (answer === undefined || !isExpected(opened?.head, file, range)) {
+    answer?.[Symbol.dispose]();
+    yield* partFrom(client, file, range);
+    return;
+  }
+  yield* answer.body(range.endByte - range.startByte);
+}
+
+function isExpected(head: DirectHead | undefined, file: RemoteFile, range: RemoteRange): boolean {
+  return (
+    head?.statusCode === (isWhole(file, range) ? 200 : 206) &&
+    Number(head.headers.get('content-length')) === range.endByte - range.startByte &&
+    !head.headers.has('transfer-encoding') &&
+    !head.headers.has('content-encoding')
+  );
+}
+
+function checkPart(answer: IncomingMessage, file: RemoteFile, range: RemoteRange): void {
+  const { startByte, endByte } = range;
   const lengthBytes = Number(answer.headers['content-length']);
-  const isPart = answer.statusCode === (at === 0 ? 200 : 206);
-  if (isPart && lengthBytes === file.sizeBytes - at) return;
+  const isPart = answer.statusCode === (isWhole(file, range) ? 200 : 206);
+  if (isPart && lengthBytes === endByte - startByte) return;
   throw new IngotError(
     'daemon-protocol',
-    `the daemon answered ${answer.statusCode} with ${lengthBytes} bytes to bytes ${at} to ${file.sizeBytes}`,
+    `the daemon answered ${answer.statusCode} with ${lengthBytes} bytes to bytes ${startByte} to ${endByte}`,
   );
 }
 

@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { constants } from 'node:fs';
 import { type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -122,7 +121,12 @@ function openStdout(
     patch: undefined,
     write: async (bytes) => {
       if (!stdout.writable) throw new IngotError('target-closed', 'the reader of stdout went away');
-      if (!stdout.write(bytes)) await Promise.race([once(stdout, 'drain'), once(stdout, 'close')]);
+      // Until it is written, not only taken: the writer uses the memory again.
+      const written = Promise.withResolvers<void>();
+      stdout.once('close', written.resolve);
+      stdout.write(bytes, () => written.resolve());
+      await written.promise;
+      stdout.off('close', written.resolve);
     },
     commit: () => Promise.resolve(),
     [Symbol.asyncDispose]: () => Promise.resolve(),
