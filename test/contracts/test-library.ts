@@ -44,6 +44,9 @@ const testCodec: SegmentCodec = {
       throw new IngotError('segment-malformed', 'it is no deflate', {}, { cause });
     }
   },
+  async decodeRun(coded, plain) {
+    plain.set(await testCodec.decode(coded, plain.byteLength));
+  },
 };
 
 export const ACCOUNT: Id<'acc'> = 'acc-aaaaa';

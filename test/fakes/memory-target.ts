@@ -9,6 +9,7 @@ export class MemoryTarget implements RestoreTarget {
   readonly disk: Buffer;
   readonly writes: { readonly offsetBytes: number; readonly lengthBytes: number }[] = [];
   readonly calls: string[] = [];
+  readBytes = 0;
   /** Called before each write: a test makes it fail or lie. */
   beforeWrite: (buffer: Buffer, offsetBytes: number) => void = () => undefined;
 
@@ -34,6 +35,7 @@ export class MemoryTarget implements RestoreTarget {
 
   async read(buffer: Buffer, offsetBytes: number): Promise<void> {
     this.#check(buffer.length, offsetBytes);
+    this.readBytes += buffer.length;
     buffer.fill(0);
     this.disk.copy(buffer, 0, offsetBytes, offsetBytes + buffer.length);
   }

@@ -53,6 +53,7 @@ const INFLATE = { nextOut: 0, availOut: 8, totalOut: 12, nextIn: 16, availIn: 32
 const INFLATE_BYTES = 256 * 1024;
 
 const DECOMP_OK = 0;
+const END_INPUT = 1;
 
 type Call = (address: bigint) => Promise<number>;
 
@@ -179,6 +180,32 @@ class Inflater {
   }
 }
 
+/** State of one decoder of runs at a time: it needs no memory for its input. */
+class RunInflater {
+  readonly #engine: Engine;
+  readonly #state = new NativeBuffer(INFLATE_BYTES);
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+    engine.initInflate(this.#state.address);
+  }
+
+  async run(coded: Uint8Array, plain: Uint8Array): Promise<void> {
+    const state = this.#state.bytes;
+    state.writeBigUInt64LE(addressOf(plain), INFLATE.nextOut);
+    state.writeUInt32LE(plain.byteLength, INFLATE.availOut);
+    state.writeUInt32LE(0, INFLATE.totalOut);
+    state.writeBigUInt64LE(addressOf(coded), INFLATE.nextIn);
+    state.writeUInt32LE(coded.byteLength, INFLATE.availIn);
+    const status = await this.#engine.inflate(this.#state.address);
+    const doneBytes = state.readUInt32LE(INFLATE.totalOut);
+    // Segments have no final block, so the engine says that its input is over. Reading the lengths
+    // after the call keeps both buffers alive while the engine works in them.
+    if (status === END_INPUT && doneBytes === plain.byteLength) return;
+    throw segmentMalformed(coded, plain.byteLength, `${doneBytes} bytes came out (${status})`);
+  }
+}
+
 /**
  * Opens Intel's ISA-L through FFI; its calls run on koffi's threads.
  *
@@ -189,6 +216,7 @@ export function openIsalSegmentCodec(): SegmentCodec {
   const engine = loadEngine();
   const deflaters = new LendingPool(() => new Deflater(engine), ENGINE_CALLS);
   const inflaters = new LendingPool(() => new Inflater(engine), ENGINE_CALLS);
+  const runInflaters = new LendingPool(() => new RunInflater(engine), ENGINE_CALLS);
   return {
     name: `isal-${LEVEL}`,
 
@@ -200,6 +228,10 @@ export function openIsalSegmentCodec(): SegmentCodec {
       checkSegmentLengths(coded, plainBytes);
       const probed = await inflaters.use((inflater) => inflater.run(coded, plainBytes));
       return checkedPlain(coded, plainBytes, probed);
+    },
+
+    async decodeRun(coded, plain) {
+      await runInflaters.use((inflater) => inflater.run(coded, plain));
     },
   };
 }

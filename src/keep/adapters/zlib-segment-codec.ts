@@ -1,5 +1,6 @@
 import { constants, deflateRaw, inflateRaw } from 'node:zlib';
 import { storedSegment, storedSegmentBytes } from '../../bytes/index.ts';
+import { releaseMemory } from '../chunks/release-memory.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
 import {
   checkedPlain,
@@ -36,7 +37,29 @@ export const zlibSegmentCodec: SegmentCodec = {
     const probed = await turns.use(() => inflateWithProbe(coded, plainBytes));
     return checkedPlain(coded, plainBytes, probed);
   },
+
+  async decodeRun(coded, plain) {
+    const inflated = await turns.use(() => inflateRun(coded, plain.byteLength));
+    plain.set(inflated);
+    releaseMemory(inflated);
+  },
 };
+
+/** Inflates segments without a final block behind them. */
+function inflateRun(coded: Uint8Array, plainBytes: number): Promise<Buffer> {
+  const options = {
+    finishFlush: constants.Z_SYNC_FLUSH,
+    // Room for all, so one trip to the pool does, and a byte more is refused.
+    chunkSize: plainBytes + 64,
+    maxOutputLength: plainBytes,
+  };
+  return new Promise((resolve, reject) => {
+    inflateRaw(coded, options, (error, plain) => {
+      if (error === null && plain.byteLength === plainBytes) resolve(plain);
+      else reject(segmentMalformed(coded, plainBytes, 'it is no run of that length', error));
+    });
+  });
+}
 
 function deflate(plain: Uint8Array): Promise<Buffer> {
   return new Promise((resolve, reject) => {

@@ -31,8 +31,8 @@ export interface HoleBatch {
 /** A part of a disk, in disk order. */
 export type Batch = DataBatch | HoleBatch;
 
-/** Larger holes are split, so that progress moves and a cancellation is heard. */
-const MAX_HOLE_BYTES = 256 * MIB;
+/** Larger holes are split, so that several parts are looked at at once and progress moves. */
+const MAX_HOLE_BYTES = 32 * MIB;
 
 /**
  * Yields the whole disk of an image in batches, in disk order and without gaps.

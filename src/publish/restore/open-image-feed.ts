@@ -48,6 +48,10 @@ export class OpenImageFeed implements RestoreFeed {
     return await this.#image.readCoded(found, signal);
   }
 
+  giveBack(): void {
+    // The library may have given the same memory to others.
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#pages.clear();
     await this.#image[Symbol.asyncDispose]();

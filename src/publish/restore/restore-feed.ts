@@ -59,4 +59,6 @@ export interface RestoreFeed extends AsyncDisposable {
    * @throws IngotError `chunk-corrupt`, `chunk-missing`, `daemon-unreachable`
    */
   readCoded(chunks: readonly FeedChunk[], signal?: AbortSignal): Promise<readonly Uint8Array[]>;
+  /** Takes back what one `readCoded` returned: nobody looks at it any more. */
+  giveBack(coded: readonly Uint8Array[]): void;
 }

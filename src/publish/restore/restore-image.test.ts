@@ -205,6 +205,7 @@ describe('restoring an image', () => {
       pages: feed.pages,
       page: (index) => feed.page(index),
       readCoded: (chunks) => feed.readCoded(chunks),
+      giveBack: () => undefined,
       [Symbol.asyncDispose]: async () => undefined,
     };
     const target = new MemoryTarget(Buffer.alloc(SMALL.length));

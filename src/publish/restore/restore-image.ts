@@ -8,8 +8,11 @@ import type { RestoreFeed } from './restore-feed.ts';
 import type { RestoreTarget } from './restore-target.ts';
 import { BatchWriter } from './write-batch.ts';
 
-/** Batches under way at once: one is written while others are read, hashed and decoded. */
+/** Batches that are read, hashed and decoded at once. */
 const BATCHES_AT_ONCE = 3;
+
+/** Batches that are written meanwhile. */
+const WRITES_AT_ONCE = 2;
 
 /** What a restore did, in bytes of the disk. */
 export interface RestoreReport {
@@ -66,11 +69,21 @@ export async function restoreImage(
     { limit: BATCHES_AT_ONCE, discard: (difference) => comparison.release(difference) },
   );
   let doneBytes = 0;
-  for await (const difference of prepared) {
-    signal?.throwIfAborted();
-    await writer.write(difference);
-    comparison.release(difference);
-    doneBytes += difference.batch.lengthBytes;
+  const written = inOrder(
+    prepared,
+    async (difference) => {
+      signal?.throwIfAborted();
+      try {
+        await writer.write(difference);
+      } finally {
+        comparison.release(difference);
+      }
+      return difference.batch.lengthBytes;
+    },
+    { limit: WRITES_AT_ONCE },
+  );
+  for await (const lengthBytes of written) {
+    doneBytes += lengthBytes;
     onProgress({ doneBytes, totalBytes: feed.sizeBytes, stage: 'writing' });
   }
   const { writtenBytes, zeroedBytes } = writer;
@@ -98,7 +111,7 @@ export async function verifyTarget(
   { signal, onProgress = noProgress }: Pick<RestoreOptions, 'signal' | 'onProgress'>,
 ): Promise<void> {
   refuseSmallTarget(feed, target);
-  const comparison = new TargetComparison(target, signal, { readsHoles: true });
+  const comparison = new TargetComparison(target, signal, { verifies: true });
   const compared = inOrder(
     batchesOf(feed),
     async (batch: Batch) => {

@@ -3,12 +3,14 @@ import type { Difference } from './compare-batch.ts';
 import type { RestoreTarget } from './restore-target.ts';
 
 /**
- * Writes differences in whole blocks of the target. One call at a time, in disk order: two batches
- * may share a block, and the second must see what the first wrote there.
+ * Writes differences in whole blocks of the target, several at once. Call it in disk order: two
+ * batches may share a block, and then the second waits to see what the first wrote there.
  */
 export class BatchWriter {
   readonly #target: RestoreTarget;
-  #block: Buffer<ArrayBuffer> | undefined;
+  readonly #running = new Set<Promise<void>>();
+  /** Settles when a batch that may share a block is written: those behind it wait. */
+  #turn: Promise<void> = Promise.resolve();
   #writtenBytes = 0;
   #zeroedBytes = 0;
 
@@ -26,6 +28,29 @@ export class BatchWriter {
 
   /** Writes what the target lacks of a batch; neighbours go out together. */
   async write(difference: Difference): Promise<void> {
+    const before = this.#turn;
+    const earlier = [...this.#running];
+    const isAlone = this.#sharesBlocks(difference);
+    const writing = (async () => {
+      await before;
+      if (isAlone) await Promise.allSettled(earlier);
+      await this.#write(difference);
+    })();
+    this.#running.add(writing);
+    if (isAlone) this.#turn = writing.catch(() => undefined);
+    try {
+      await writing;
+    } finally {
+      this.#running.delete(writing);
+    }
+  }
+
+  #sharesBlocks({ batch }: Difference): boolean {
+    const { offsetBytes, lengthBytes } = batch;
+    return this.#floor(offsetBytes) !== offsetBytes || this.#floor(lengthBytes) !== lengthBytes;
+  }
+
+  async #write(difference: Difference): Promise<void> {
     const { memory } = difference;
     for (const zero of difference.zeros) await this.#zero(zero);
     if (memory === undefined) return;
@@ -73,9 +98,9 @@ export class BatchWriter {
   }
 
   async #readBlock(offsetBytes: number): Promise<Buffer<ArrayBuffer>> {
-    this.#block ??= this.#target.allocate(this.#target.blockBytes);
-    await this.#target.read(this.#block, offsetBytes);
-    return this.#block;
+    const block = this.#target.allocate(this.#target.blockBytes);
+    await this.#target.read(block, offsetBytes);
+    return block;
   }
 
   #floor(offsetBytes: number): number {

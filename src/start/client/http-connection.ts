@@ -15,6 +15,8 @@ const MAX_SOCKETS = 6;
 const RETRY_PAUSES_MS = [250, 1000, 3000];
 /** An answer that is read into memory is never longer. */
 const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
+/** An answer above this is read into one buffer. */
+const LONG_BYTES = 256 * 1024;
 
 /** One call of the daemon. */
 export interface HttpCall {
@@ -152,25 +154,55 @@ export class HttpConnection implements Disposable {
 /**
  * Reads an answer's body into memory.
  *
+ * @param allocate gives memory of exactly a length, for answers that are long
  * @throws IngotError `daemon-protocol` when it is too long, `daemon-unreachable` when it breaks off
  */
-export async function readAnswer(answer: IncomingMessage): Promise<Buffer> {
-  const pieces: Buffer[] = [];
-  let count = 0;
+export async function readAnswer(
+  answer: IncomingMessage,
+  allocate: (lengthBytes: number) => Buffer = (lengthBytes) => Buffer.allocUnsafeSlow(lengthBytes),
+): Promise<Buffer> {
+  const announcedBytes = Number(answer.headers['content-length']);
   try {
+    if (announcedBytes > LONG_BYTES) return await readLongAnswer(answer, announcedBytes, allocate);
+    const pieces: Buffer[] = [];
+    let count = 0;
     for await (const piece of answer) {
       const bytes = piece as Buffer;
       count += bytes.byteLength;
-      if (count > MAX_ANSWER_BYTES) {
-        throw new IngotError('daemon-protocol', `an answer is above ${MAX_ANSWER_BYTES} bytes`);
-      }
+      refuseLong(count);
       pieces.push(bytes);
     }
+    return Buffer.concat(pieces);
   } catch (cause) {
     if (cause instanceof IngotError) throw cause;
     throw new IngotError('daemon-unreachable', 'the answer broke off', {}, { cause });
   }
-  return Buffer.concat(pieces);
+}
+
+/** Reads a body of known length into one buffer, and gives back the memory that it came in. */
+async function readLongAnswer(
+  answer: IncomingMessage,
+  lengthBytes: number,
+  allocate: (lengthBytes: number) => Buffer,
+): Promise<Buffer> {
+  refuseLong(lengthBytes);
+  const body = allocate(lengthBytes);
+  let done = 0;
+  for await (const piece of answer) {
+    const bytes = piece as Buffer;
+    // Node has checked that no more comes than was announced.
+    done += bytes.copy(body, done);
+    // Each read of a socket has memory of its own. Left to the collector, every 64 MB of it would
+    // cost a walk through the whole heap.
+    if (bytes.buffer instanceof ArrayBuffer) bytes.buffer.transfer(0);
+  }
+  if (done < lengthBytes) throw new Error(`${done} of ${lengthBytes} bytes came`);
+  return body;
+}
+
+function refuseLong(lengthBytes: number): void {
+  if (lengthBytes <= MAX_ANSWER_BYTES) return;
+  throw new IngotError('daemon-protocol', `an answer is above ${MAX_ANSWER_BYTES} bytes`);
 }
 
 async function writeBody(request: ClientRequest, body: HttpCall['body']): Promise<void> {

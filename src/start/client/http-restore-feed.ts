@@ -1,4 +1,4 @@
-import { type Clock, type Id, IngotError, isFailure, systemClock } from '../../base/index.ts';
+import { type Clock, type Id, IngotError, isFailure, MIB, systemClock } from '../../base/index.ts';
 import type { Segment } from '../../bytes/index.ts';
 import type { FeedChunk, FeedEntry, FeedPage, RestoreFeed } from '../../publish/index.ts';
 import {
@@ -13,6 +13,8 @@ import { readAnswer } from './http-connection.ts';
 
 /** Pauses before an answer that broke off is asked for again. */
 const RETRY_PAUSES_MS = [250, 1000, 3000];
+/** Answers whose memory is kept for the next ones: a restore has few under way at once. */
+const MAX_SPARE = 6;
 
 /**
  * Feeds a restore from the library of a daemon.
@@ -25,6 +27,10 @@ export class HttpRestoreFeed implements RestoreFeed {
   readonly pages: readonly FeedPage[];
   readonly #client: DaemonClient;
   readonly #clock: Clock;
+  /** Memory of answers that came back. */
+  readonly #spare: Buffer[] = [];
+  /** Memory of answers that are out. */
+  readonly #lent = new WeakSet<ArrayBufferLike>();
 
   private constructor(setup: {
     readonly client: DaemonClient;
@@ -74,13 +80,18 @@ export class HttpRestoreFeed implements RestoreFeed {
     await Promise.all(
       [...byPage].map(async ([page, wanted]) => {
         signal?.throwIfAborted();
-        const body = await fetchWhole(this.#client, this.#clock, {
-          method: 'POST',
-          path: `/images/${this.name}/chunks/${page}`,
-          headers: { 'content-type': BYTES_MEDIA_TYPE },
-          body: [encodeIndices(wanted.map(({ entryIndex }) => entryIndex))],
-          isIdempotent: true,
-        });
+        const body = await fetchWhole(
+          this.#client,
+          this.#clock,
+          {
+            method: 'POST',
+            path: `/images/${this.name}/chunks/${page}`,
+            headers: { 'content-type': BYTES_MEDIA_TYPE },
+            body: [encodeIndices(wanted.map(({ entryIndex }) => entryIndex))],
+            isIdempotent: true,
+          },
+          (lengthBytes) => this.#allocate(lengthBytes),
+        );
         const segments = decodeAnswer(body);
         for (const [i, chunk] of wanted.entries()) {
           const segment = segments[i];
@@ -97,16 +108,40 @@ export class HttpRestoreFeed implements RestoreFeed {
     });
   }
 
+  giveBack(coded: readonly Uint8Array[]): void {
+    for (const { buffer } of coded) {
+      // The same answer holds many of them.
+      if (this.#lent.delete(buffer) && this.#spare.length < MAX_SPARE) {
+        this.#spare.push(Buffer.from(buffer as ArrayBuffer));
+      }
+    }
+  }
+
+  /** Memory for an answer: what was given back, if it is large enough. */
+  #allocate(lengthBytes: number): Buffer {
+    const fitting = this.#spare.findIndex((buffer) => buffer.length >= lengthBytes);
+    const [spare] = fitting < 0 ? [] : this.#spare.splice(fitting, 1);
+    // Room for a little more, so that the next answers fit as well.
+    const memory = spare ?? Buffer.allocUnsafeSlow(Math.ceil(lengthBytes / MIB) * MIB);
+    this.#lent.add(memory.buffer);
+    return memory.subarray(0, lengthBytes);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     // The daemon closes the image once nobody asks any more; the client is its opener's.
   }
 }
 
 /** Makes a call and reads its whole answer, again when it broke off in between. */
-async function fetchWhole(client: DaemonClient, clock: Clock, call: ApiCall): Promise<Buffer> {
+async function fetchWhole(
+  client: DaemonClient,
+  clock: Clock,
+  call: ApiCall,
+  allocate?: (lengthBytes: number) => Buffer,
+): Promise<Buffer> {
   for (let attempt = 0; ; attempt++) {
     try {
-      return await readAnswer(await client.call(call));
+      return await readAnswer(await client.call(call), allocate);
     } catch (thrown) {
       const pauseMs = RETRY_PAUSES_MS[attempt];
       if (!isFailure(thrown, 'daemon-unreachable') || pauseMs === undefined) throw thrown;
