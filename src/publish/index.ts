@@ -35,7 +35,11 @@ export { decodeName, formatName } from './image-files/file-name.ts';
 export { type ImagePath, parseImagePath } from './image-files/image-path.ts';
 export { type ListedFile, listFiles } from './image-files/list-files.ts';
 export { type ImageTree, openImageTree } from './image-files/open-tree.ts';
-export { diffPackages, type PackageDifference, readPackages } from './image-files/packages.ts';
+export {
+  diffPackages,
+  type PackageDifference,
+  readPackages,
+} from './image-files/packages.ts';
 export { resolvePath } from './image-files/resolve-path.ts';
 export type { PublishedFile } from './published-file.ts';
 export { publishRaw } from './raw.ts';

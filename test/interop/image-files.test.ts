@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { after, before, describe, test } from 'node:test';
 import { FAILURES, type FailureCode, MIB } from '../../src/base/index.ts';
 import { runCli } from '../fakes/cli-run.ts';
@@ -217,5 +218,78 @@ describe('files of images', { skip: missing === '' ? false : `not installed: ${m
     assert.equal(stdout, 'golden\n');
     const diff = await images('diff', oldId, id);
     assert.deepEqual(lines(diff.stdout), ['- /lost+found/'], diff.stderr);
+  });
+
+  test('packages that rpm has installed are compared', async (t) => {
+    const tools = missingTools('rpm', 'rpmbuild').join(', ');
+    if (tools !== '') {
+      t.skip(`not installed: ${tools}`);
+      return;
+    }
+    const build = (...specs: readonly string[]): string => {
+      const top = mkdtempSync(join(folder, 'rpm-'));
+      for (const spec of specs) {
+        const [name, version, epoch] = spec.split(' ');
+        const file = join(top, `${name}.spec`);
+        const lines = [`Name: ${name}`, `Version: ${version}`, 'Release: 1', 'License: x'];
+        if (epoch !== undefined) lines.push(`Epoch: ${epoch}`);
+        lines.push('Summary: x', 'BuildArch: noarch', '%description', 'x', '%files', '');
+        writeFileSync(file, lines.join('\n'));
+        run('rpmbuild', ['-bb', '--quiet', '--define', `_topdir ${top}/build`, file]);
+        const built = join(top, `build/RPMS/noarch/${name}-${version}-1.noarch.rpm`);
+        const root = join(top, 'root');
+        run('rpm', [
+          '--root',
+          root,
+          '--define',
+          '_dbpath /var/lib/rpm',
+          '--define',
+          '_db_backend sqlite',
+          '-i',
+          '--justdb',
+          '--nodeps',
+          '--force',
+          built,
+        ]);
+      }
+      const image = join(top, 'image');
+      run('mke2fs', ['-q', '-F', '-t', 'ext4', '-d', join(top, 'root'), image, '16M']);
+      return backend.add(readFileSync(image)).id;
+    };
+    const before = build('bash 5.1', 'kernel 6.1', 'gone 1', 'kernel 6.2');
+    const after = build('bash 5.2', 'kernel 6.2', 'kernel 6.3', 'openssl 3.0 1');
+    const { status, stdout, stderr } = await images('diff', '--packages', before, after);
+    assert.equal(status, 0, stderr);
+    assert.deepEqual(lines(stdout), [
+      '~ rpm bash 5.1-1.noarch -> 5.2-1.noarch',
+      '- rpm gone 1-1.noarch',
+      '~ rpm kernel 6.1-1.noarch, 6.2-1.noarch -> 6.2-1.noarch, 6.3-1.noarch',
+      '+ rpm openssl 1:3.0-1.noarch',
+    ]);
+  });
+
+  test('a database of rpm that is something else is named, and harms nobody', async () => {
+    const tree = mkdtempSync(join(folder, 'not-rpm-'));
+    mkdirSync(join(tree, 'var/lib/rpm'), { recursive: true });
+    const addWith = (name: string, content: Buffer): string => {
+      writeFileSync(join(tree, 'var/lib/rpm', name), content);
+      const image = join(folder, 'not-rpm.img');
+      rmSync(image, { force: true });
+      run('mke2fs', ['-q', '-F', '-t', 'ext4', '-d', tree, image, '16M']);
+      return backend.add(readFileSync(image)).id;
+    };
+    const berkeley = addWith('Packages', Buffer.alloc(4096));
+    const { stderr } = await images('diff', '--packages', berkeley, berkeley);
+    assert.match(stderr, /database of rpm is in a form that is not read/);
+    const view = join(folder, 'view.sqlite');
+    const endless =
+      'WITH RECURSIVE n(blob) AS (SELECT 1 UNION ALL SELECT blob FROM n) SELECT blob FROM n';
+    const database = new DatabaseSync(view);
+    database.exec(`CREATE VIEW Packages AS ${endless}`);
+    database.close();
+    for (const content of [readFileSync(view), Buffer.alloc(8192, 'x')]) {
+      const id = addWith('rpmdb.sqlite', content);
+      await fails('filesystem-malformed', 'diff', '--packages', id, id);
+    }
   });
 });

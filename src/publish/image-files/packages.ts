@@ -1,6 +1,7 @@
 import { IngotError, isFailure } from '../../base/index.ts';
-import type { FileNode, FileTree } from '../../bytes/index.ts';
+import { type FileNode, type FileTree, parseRpmHeader } from '../../bytes/index.ts';
 import { resolvePath } from './resolve-path.ts';
+import { findSystemTops } from './system-tops.ts';
 
 /** Which package manager keeps the list. */
 type PackageManager = 'dpkg' | 'apk' | 'rpm';
@@ -23,30 +24,86 @@ export interface PackageDifference {
 const MAX_LIST_BYTES = 64 * 1024 * 1024;
 const MAX_PACKAGES = 200_000;
 
-const LISTS: readonly { readonly manager: PackageManager; readonly path: string }[] = [
-  { manager: 'dpkg', path: '/var/lib/dpkg/status' },
-  { manager: 'apk', path: '/lib/apk/db/installed' },
-  { manager: 'rpm', path: '/var/lib/rpm/rpmdb.sqlite' },
-  { manager: 'rpm', path: '/usr/lib/sysimage/rpm/rpmdb.sqlite' },
-  { manager: 'rpm', path: '/var/lib/rpm/Packages' },
+/** Reads databases of packages that are no text. */
+export interface PackageDatabase {
+  /**
+   * Yields the header of each package of an rpm database in SQLite's form.
+   *
+   * @throws IngotError `filesystem-malformed`
+   */
+  headers(files: {
+    readonly main: AsyncIterable<Buffer>;
+    /** SQLite's write-ahead log, where there is one. */
+    readonly log: AsyncIterable<Buffer> | undefined;
+  }): AsyncIterable<Buffer>;
+}
+
+interface PackageList {
+  readonly manager: PackageManager;
+  readonly path: string;
+  readonly form: 'text' | 'sqlite' | 'unread';
+}
+
+const LISTS: readonly PackageList[] = [
+  { manager: 'dpkg', path: '/var/lib/dpkg/status', form: 'text' },
+  { manager: 'apk', path: '/lib/apk/db/installed', form: 'text' },
+  { manager: 'rpm', path: '/usr/lib/sysimage/rpm/rpmdb.sqlite', form: 'sqlite' },
+  { manager: 'rpm', path: '/var/lib/rpm/rpmdb.sqlite', form: 'sqlite' },
+  { manager: 'rpm', path: '/usr/lib/sysimage/rpm/Packages.db', form: 'unread' },
+  { manager: 'rpm', path: '/var/lib/rpm/Packages.db', form: 'unread' },
+  { manager: 'rpm', path: '/var/lib/rpm/Packages', form: 'unread' },
 ];
 
 /**
  * Reads which packages an image has installed.
  *
- * @returns one list for each package manager that is found; rpm's database is named but not read
+ * @returns one list for each package manager that is found; rpm's older databases are named but not
+ *   read
  */
-export async function readPackages(tree: FileTree): Promise<InstalledPackages[]> {
+export async function readPackages(
+  tree: FileTree,
+  database: PackageDatabase,
+): Promise<InstalledPackages[]> {
   const found: InstalledPackages[] = [];
-  for (const { manager, path } of LISTS) {
-    if (found.some((list) => list.manager === manager)) continue;
-    const file = await find(tree, path);
+  const [top] = await findSystemTops(tree);
+  for (const list of LISTS) {
+    const { manager, path } = list;
+    if (top === undefined || found.some((known) => known.manager === manager)) continue;
+    const file = await find(tree, top.node, path);
     if (file?.kind !== 'file') continue;
-    const versions =
-      manager === 'rpm' ? undefined : parsePackages(await readText(tree, file, path), manager);
-    found.push({ manager, versions });
+    found.push({ manager, versions: await versionsOf(tree, top.node, file, list, database) });
   }
   return found;
+}
+
+async function versionsOf(
+  tree: FileTree,
+  top: FileNode,
+  file: FileNode,
+  { manager, path, form }: PackageList,
+  database: PackageDatabase,
+): Promise<ReadonlyMap<string, string> | undefined> {
+  if (manager !== 'rpm') return parsePackages(await readText(tree, file, path), manager);
+  if (form !== 'sqlite') return undefined;
+  const log = await find(tree, top, `${path}-wal`);
+  const hasLog = log?.kind === 'file' && log.sizeBytes > 0;
+  const found = new Map<string, string[]>();
+  let count = 0;
+  for await (const header of database.headers({
+    main: tree.readFile(file),
+    log: hasLog ? tree.readFile(log) : undefined,
+  })) {
+    const { name, version } = parseRpmHeader(header);
+    found.set(name, [...(found.get(name) ?? []), version]);
+    count += 1;
+    if (count > MAX_PACKAGES) throw tooMany();
+  }
+  // Kernels are kept in several versions.
+  return new Map([...found].map(([name, versions]) => [name, versions.sort().join(', ')]));
+}
+
+function tooMany(): IngotError {
+  return new IngotError('filesystem-malformed', `there are more than ${MAX_PACKAGES} packages`);
 }
 
 /** @returns packages that were added, removed or have another version, sorted by name */
@@ -79,16 +136,14 @@ export function parsePackages(text: string, manager: 'dpkg' | 'apk'): Map<string
     const architecture = isDpkg ? field('Architecture') : undefined;
     const key = versions.has(name) && architecture !== undefined ? `${name}:${architecture}` : name;
     versions.set(key, version);
-    if (versions.size > MAX_PACKAGES) {
-      throw new IngotError('filesystem-malformed', `there are more than ${MAX_PACKAGES} packages`);
-    }
+    if (versions.size > MAX_PACKAGES) throw tooMany();
   }
   return versions;
 }
 
-async function find(tree: FileTree, path: string): Promise<FileNode | undefined> {
+async function find(tree: FileTree, top: FileNode, path: string): Promise<FileNode | undefined> {
   try {
-    return await resolvePath(tree, path, { followsLast: true });
+    return await resolvePath(tree, path, { followsLast: true, top });
   } catch (thrown) {
     if (isFailure(thrown, 'file-not-found') || isFailure(thrown, 'path-refused')) return undefined;
     throw thrown;

@@ -10,19 +10,21 @@ const MAX_STEPS = 4096;
  * Finds what a path of an image names. Links are followed inside the image only, `..` ends at its
  * top.
  *
- * @param options `followsLast`: whether a link at the end is followed as well
+ * @param options `followsLast`: whether a link at the end is followed as well; `top`: the directory
+ *   that `/` means, the filesystem's own unless given
  * @throws IngotError `file-not-found`, `path-refused` for a path through something that is no
  *   directory or through too many links
  */
 export async function resolvePath(
   tree: FileTree,
   path: string,
-  { followsLast }: { readonly followsLast: boolean },
+  { followsLast, top }: { readonly followsLast: boolean; readonly top?: FileNode },
 ): Promise<FileNode> {
+  const root = top ?? (await tree.root());
   const steps = split(Buffer.from(path));
   const mustBeDirectory = path.endsWith('/');
   const parents: FileNode[] = [];
-  let here = await tree.root();
+  let here = root;
   let links = 0;
   for (let taken = 0; steps.length > 0; taken++) {
     const step = steps.shift();
@@ -49,7 +51,7 @@ export async function resolvePath(
     steps.unshift(...split(goal));
     if (goal[0] === SLASH) {
       parents.length = 0;
-      here = await tree.root();
+      here = root;
     }
   }
   if (mustBeDirectory && here.kind !== 'directory') throw notFound(path);

@@ -1,5 +1,6 @@
 import type { Command } from '@commander-js/extra-typings';
 import { formatBytes } from '../../../base/index.ts';
+import { rpmDatabases } from '../../../publish/adapters/rpm-database.ts';
 import {
   diffImages,
   diffPackages,
@@ -13,6 +14,7 @@ import {
 import type { CliContext } from '../context.ts';
 import { openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
 import { openTreeOfImage } from '../support/image-trees.ts';
+import { spoolFolder } from '../support/spool-folder.ts';
 import { writeData } from '../support/write-data.ts';
 import { pathJson, pathText } from './images-ls.ts';
 
@@ -35,7 +37,7 @@ export function registerImagesDiff(images: Command, context: CliContext): void {
     .description('show which files and packages differ between two images')
     .argument('<before>', 'IMAGE or IMAGE:PARTITION')
     .argument('<after>', 'IMAGE or IMAGE:PARTITION')
-    .option('--packages', 'only installed packages (dpkg, apk)')
+    .option('--packages', 'only installed packages (dpkg, apk, rpm)')
     .option('--json', 'one JSON object for each difference, a line each')
     .option(...PROFILE_OPTION)
     .addHelpText('after', EXAMPLES)
@@ -65,11 +67,15 @@ async function showPackages(
   after: ImageTree,
   isJson: boolean,
 ): Promise<void> {
-  const [old, now] = [await readPackages(before.tree), await readPackages(after.tree)];
+  const database = rpmDatabases(spoolFolder(undefined, undefined));
+  const [old, now] = [
+    await readPackages(before.tree, database),
+    await readPackages(after.tree, database),
+  ];
   for (const manager of new Set([...old, ...now].map((list) => list.manager))) {
     const lists = [old, now].map((found) => found.find((list) => list.manager === manager));
     if (lists.some((list) => list !== undefined && list.versions === undefined)) {
-      context.stderr.write(`the package database of ${manager} is not read\n`);
+      context.stderr.write(`the package database of ${manager} is in a form that is not read\n`);
       continue;
     }
     const [oldVersions, newVersions] = lists.map((list) => list?.versions ?? new Map());
