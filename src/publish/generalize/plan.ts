@@ -1,6 +1,7 @@
 import { IngotError } from '../../base/index.ts';
 import type { FileNode, FileTree } from '../../bytes/index.ts';
 import { listFiles, sortedEntries } from '../image-files/list-files.ts';
+import { findSystemPlaces, type SystemPlace } from '../image-files/system-places.ts';
 import { GENERALIZE_RULES, type GeneralizeRule } from './rules.ts';
 
 /** One thing to do to a file of an image. */
@@ -39,26 +40,39 @@ export async function planGeneralize(
       );
     }
   };
+  const places = await findSystemPlaces(tree);
   for (const rule of GENERALIZE_RULES) {
     if (keeps.includes(rule.name)) continue;
     for (const action of ['remove', 'empty'] as const) {
       for (const pattern of rule[action] ?? []) {
-        for await (const step of stepsOf(tree, rule, action, pattern)) add(step);
+        for (const place of places) {
+          if (!pattern.startsWith(`${place.mountedAt}/`)) continue;
+          const below = pattern.slice(place.mountedAt.length);
+          for await (const step of stepsOf(tree, place, { rule, action, pattern: below })) {
+            add(step);
+          }
+        }
       }
     }
   }
   return [...steps.values()];
 }
 
+/** What is looked for, and what is done to it. */
+interface Search {
+  readonly rule: GeneralizeRule;
+  readonly action: 'remove' | 'empty';
+  readonly pattern: string;
+}
+
 async function* stepsOf(
   tree: FileTree,
-  rule: GeneralizeRule,
-  action: 'remove' | 'empty',
-  pattern: string,
+  top: SystemPlace,
+  { rule, action, pattern }: Search,
 ): AsyncGenerator<GeneralizeStep, void, undefined> {
   const isDeep = pattern.endsWith(EVERYTHING_BELOW);
   const names = pattern.split('/').slice(1, isDeep ? -1 : undefined);
-  for await (const { node, path } of matches(tree, await tree.root(), names, EMPTY)) {
+  for await (const { node, path } of matches(tree, top.node, names, top.path)) {
     if (isDeep) {
       if (node.kind === 'directory') yield* below(tree, rule, action, { node, path });
     } else if (node.kind !== 'directory') {
@@ -72,7 +86,6 @@ interface Found {
   readonly path: Buffer;
 }
 
-const EMPTY = Buffer.alloc(0);
 const SLASH = Buffer.from('/');
 
 /** Yields what a pattern names below a directory. */
@@ -83,7 +96,12 @@ async function* matches(
   path: Buffer,
 ): AsyncGenerator<Found, void, undefined> {
   const [name, ...rest] = names;
-  if (name === undefined || directory.kind !== 'directory') return;
+  if (directory.kind !== 'directory') return;
+  if (name === undefined) {
+    // Everything below the place itself.
+    yield { node: directory, path };
+    return;
+  }
   const wanted = namePattern(name);
   for (const [entry, inode] of await sortedEntries(tree, directory)) {
     if (!wanted.test(entry)) continue;

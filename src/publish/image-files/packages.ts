@@ -1,7 +1,7 @@
 import { IngotError, isFailure } from '../../base/index.ts';
 import { type FileNode, type FileTree, parseRpmHeader } from '../../bytes/index.ts';
 import { resolvePath } from './resolve-path.ts';
-import { findSystemTops } from './system-tops.ts';
+import { findSystemPlaces } from './system-places.ts';
 
 /** Which package manager keeps the list. */
 type PackageManager = 'dpkg' | 'apk' | 'rpm';
@@ -65,7 +65,7 @@ export async function readPackages(
   database: PackageDatabase,
 ): Promise<InstalledPackages[]> {
   const found: InstalledPackages[] = [];
-  const [top] = await findSystemTops(tree);
+  const [top] = await findSystemPlaces(tree);
   for (const list of LISTS) {
     const { manager, path } = list;
     if (top === undefined || found.some((known) => known.manager === manager)) continue;

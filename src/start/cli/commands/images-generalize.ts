@@ -35,8 +35,9 @@ Examples:
   ingot images generalize img-y22uq --dry-run                  only list what would be removed
 
 Removed: ${RULE_NAMES.join(', ')}.
-The image itself stays as it is; the new one names it as its ancestor. Filesystems ext2, ext3 and
-ext4 are changed with e2fsprogs in a temporary file; nothing is mounted, root is not needed.
+The image itself stays as it is; the new one names it as its ancestor. The changes
+are made in a temporary file: to ext2, ext3 and ext4 with e2fsprogs, without mounting and root; XFS
+and btrfs are mounted where nobody else sees it, which only root can do (not with --dry-run).
 `;
 
 /** `ingot images generalize`. */

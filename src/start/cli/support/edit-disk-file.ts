@@ -1,7 +1,12 @@
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatBytes, IngotError, MIB, systemClock } from '../../../base/index.ts';
-import { type ByteReader, ExtTree, readDiskLayout } from '../../../bytes/index.ts';
+import {
+  type ByteReader,
+  FILE_TREE_FILESYSTEMS,
+  openFileTree,
+  readDiskLayout,
+} from '../../../bytes/index.ts';
 import { openFileTarget } from '../../../capture/adapters/file-target.ts';
 import { type CaptureFacts, dumpSnapshot, type SnapshotSource } from '../../../capture/index.ts';
 import {
@@ -10,6 +15,10 @@ import {
   type FilesystemInFile,
   shrinkFilesystem,
 } from '../../../publish/generalize/adapters/e2fsprogs.ts';
+import {
+  editMounted,
+  type MountableFilesystem,
+} from '../../../publish/generalize/adapters/edit-mounted.ts';
 import { formatName, type GeneralizeStep, planGeneralize } from '../../../publish/index.ts';
 import { openImportFile } from '../../client/open-import-source.ts';
 import type { CliContext } from '../context.ts';
@@ -36,58 +45,115 @@ interface GeneralizeRequest {
  * Removes the traces of a single machine from the disk in a file.
  *
  * @returns what was (or would be) removed, of all filesystems of the file
- * @throws IngotError `source-unsupported`, `filesystem-malformed`, `tool-missing`
+ * @throws IngotError `source-unsupported`, `filesystem-malformed`, `tool-missing`; `not-root` for XFS
+ *   and btrfs
  */
 export async function generalizeFile(
   context: CliContext,
   path: string,
-  { folder, keeps, isDryRun }: GeneralizeRequest,
+  request: GeneralizeRequest,
 ): Promise<GeneralizeStep[]> {
   const found: GeneralizeStep[] = [];
-  const filesystems = await extFilesystems(path);
+  const filesystems = await filesystemsOf(path);
   if (filesystems.length === 0) {
     throw new IngotError(
       'source-unsupported',
-      'no ext2, ext3 or ext4 filesystem is in the image; others cannot be changed without mounting',
+      'no ext2, ext3, ext4, XFS or btrfs filesystem is in the image',
     );
   }
   for (const filesystem of filesystems) {
-    // An unclean journal may hold newer files than the tree shows.
-    await checkFilesystem(filesystem, context.signal);
-    const steps = await planFor(filesystem, keeps);
+    const steps = isMountable(filesystem)
+      ? await generalizeMounted(context, filesystem, request)
+      : await generalizeExt(context, filesystem, request);
     found.push(...steps);
-    if (isDryRun || steps.length === 0) continue;
-    const call = { folder, signal: context.signal };
-    const leftOut = await applySteps(filesystem, steps, call);
-    for (const { path: name } of leftOut) {
-      context.stderr.write(`left because of its name: ${formatName(name)}\n`);
-    }
-    await checkFilesystem(filesystem, context.signal);
-    const rest = (await planFor(filesystem, keeps)).filter(({ action }) => action === 'remove');
-    if (rest.length > leftOut.length) {
-      throw new IngotError('filesystem-malformed', `${rest.length} files could not be removed`);
-    }
   }
   return found;
 }
 
-async function planFor(
-  { path, offsetBytes }: FilesystemInFile,
-  keeps: readonly string[],
+async function generalizeExt(
+  context: CliContext,
+  filesystem: FilesystemOfDisk,
+  { folder, keeps, isDryRun }: GeneralizeRequest,
 ): Promise<GeneralizeStep[]> {
-  await using reader = await fileReader(path);
-  const range = { offsetBytes, sizeBytes: reader.sizeBytes - offsetBytes };
-  const tree = await ExtTree.open(reader, range);
-  return tree === undefined ? [] : await planGeneralize(tree, keeps);
+  // An unclean journal may hold newer files than the tree shows.
+  await checkFilesystem(filesystem, context.signal);
+  const { steps } = await planFor(filesystem, keeps);
+  if (isDryRun || steps.length === 0) return steps;
+  const leftOut = await applySteps(filesystem, steps, { folder, signal: context.signal });
+  for (const { path: name } of leftOut) {
+    context.stderr.write(`left because of its name: ${formatName(name)}\n`);
+  }
+  await checkFilesystem(filesystem, context.signal);
+  await expectGone(filesystem, keeps, leftOut.length);
+  return steps;
 }
 
-async function extFilesystems(path: string): Promise<FilesystemInFile[]> {
+/** Of XFS and btrfs the kernel makes the changes, in a mount that nobody else sees. */
+async function generalizeMounted(
+  context: CliContext,
+  filesystem: FilesystemOfDisk & MountableFilesystem,
+  { folder, keeps, isDryRun }: GeneralizeRequest,
+): Promise<GeneralizeStep[]> {
+  const call = { folder, signal: context.signal };
+  let { steps, needsRecovery } = await planFor(filesystem, keeps);
+  if (needsRecovery && !isDryRun) {
+    // Mounting replays the log, which may hold newer files than the tree shows.
+    await editMounted(filesystem, [], call);
+    ({ steps, needsRecovery } = await planFor(filesystem, keeps));
+  }
+  if (needsRecovery) {
+    context.stderr.write('its log needs recovery; the newest changes may be missing\n');
+  }
+  if (isDryRun || steps.length === 0) return steps;
+  await editMounted(filesystem, steps, call);
+  await expectGone(filesystem, keeps, 0);
+  return steps;
+}
+
+async function expectGone(
+  filesystem: FilesystemOfDisk,
+  keeps: readonly string[],
+  leftOut: number,
+): Promise<void> {
+  const { steps } = await planFor(filesystem, keeps);
+  const rest = steps.filter(({ action }) => action === 'remove');
+  if (rest.length > leftOut) {
+    throw new IngotError('filesystem-malformed', `${rest.length} files could not be removed`);
+  }
+}
+
+async function planFor(
+  { path, filesystem, offsetBytes, sizeBytes }: FilesystemOfDisk,
+  keeps: readonly string[],
+): Promise<{ readonly steps: GeneralizeStep[]; readonly needsRecovery: boolean }> {
+  await using reader = await fileReader(path);
+  const tree = await openFileTree(reader, filesystem, { offsetBytes, sizeBytes });
+  if (tree === undefined) return { steps: [], needsRecovery: false };
+  return { steps: await planGeneralize(tree, keeps), needsRecovery: tree.needsRecovery };
+}
+
+interface FilesystemOfDisk extends FilesystemInFile {
+  /** As {@link readDiskLayout} names it. */
+  readonly filesystem: string;
+  readonly sizeBytes: number;
+}
+
+function isMountable(
+  filesystem: FilesystemOfDisk,
+): filesystem is FilesystemOfDisk & MountableFilesystem {
+  return filesystem.filesystem !== 'ext';
+}
+
+/** The filesystems of a disk whose files can be changed. */
+async function filesystemsOf(path: string): Promise<FilesystemOfDisk[]> {
   await using reader = await fileReader(path);
   const { filesystem, partitions } = await readDiskLayout(reader);
-  if (filesystem === 'ext') return [{ path, offsetBytes: 0 }];
-  return partitions
-    .filter((partition) => partition.filesystem === 'ext')
-    .map(({ offsetBytes }) => ({ path, offsetBytes }));
+  const whole = { filesystem, offsetBytes: 0, sizeBytes: reader.sizeBytes };
+  return [whole, ...partitions].flatMap(({ filesystem: name = '', offsetBytes, sizeBytes }) =>
+    FILE_TREE_FILESYSTEMS.includes(name)
+      ? [{ path, filesystem: name, offsetBytes, sizeBytes }]
+      : [],
+  );
 }
 
 async function fileReader(path: string): Promise<ByteReader & AsyncDisposable> {
@@ -108,12 +174,14 @@ async function fileReader(path: string): Promise<ByteReader & AsyncDisposable> {
 /**
  * Makes the filesystem in a file as small as it can be, with room for the first boot.
  *
- * @throws IngotError `source-unsupported` for a partitioned disk, `filesystem-malformed`
+ * @throws IngotError `source-unsupported` for a partitioned disk, XFS and btrfs;
+ *   `filesystem-malformed`
  */
 export async function shrinkFile(context: CliContext, path: string): Promise<void> {
-  const [filesystem] = await extFilesystems(path);
-  if (filesystem?.offsetBytes !== 0) {
-    throw new IngotError('source-unsupported', 'a partitioned image cannot be shrunk');
+  const [filesystem] = await filesystemsOf(path);
+  if (filesystem?.offsetBytes !== 0 || filesystem.filesystem !== 'ext') {
+    const words = 'only an ext2, ext3 or ext4 without partitions can be shrunk';
+    throw new IngotError('source-unsupported', words);
   }
   const { signal } = context;
   const sizeBytes = await shrinkFilesystem(path, { marginBytes: SHRINK_MARGIN_BYTES, signal });
