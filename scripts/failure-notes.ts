@@ -47,6 +47,8 @@ export const FAILURE_NOTES: Readonly<Record<FailureCode, string>> = {
     'Filesystem structures contradict themselves where this command needs them.',
   'tool-missing':
     'A program that this command needs is not installed; `ingot doctor` names its package.',
+  'source-digest-mismatch':
+    'What was sent or fetched has another SHA-256 than was said; nothing was made of it.',
   'target-unwritable': 'The target refused to be opened or written; the message has the reason.',
   'artifact-malformed': 'The Mender Artifact breaks its format; the message names the place.',
   'artifact-unsupported': 'A version, payload type or compression that Ingot does not handle.',
@@ -70,6 +72,8 @@ export const FAILURE_NOTES: Readonly<Record<FailureCode, string>> = {
   'content-changed': 'The file is not the one that the download began with; start again.',
   'too-many-requests':
     'Too many wrong secrets, or too many uploads at once. Wait a minute and try again.',
+  'offset-mismatch':
+    'An upload goes on at another byte: the fact `offsetBytes`. Ask with HEAD, and send from there.',
   'client-not-found': 'The account has no API client with this id, or it was destroyed.',
   'ssh-failed': 'ssh could not log in or lost the connection; its own words are in the message.',
   'remote-refused': 'The device lacks a tool or a right that the capture needs.',

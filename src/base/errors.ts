@@ -53,6 +53,7 @@ export const FAILURES = {
   'filesystem-malformed': { http: 422, exit: 56, retry: 'never' },
   'tool-missing': { http: 500, exit: 57, retry: 'after-fix' },
   'target-unwritable': { http: 500, exit: 58, retry: 'after-fix' },
+  'source-digest-mismatch': { http: 422, exit: 59, retry: 'later' },
   // Mender Artifacts: 60 to 69.
   'artifact-malformed': { http: 422, exit: 60, retry: 'never' },
   'artifact-unsupported': { http: 422, exit: 61, retry: 'never' },
@@ -76,6 +77,7 @@ export const FAILURES = {
   'content-changed': { http: 412, exit: 79, retry: 'later' },
   'too-many-requests': { http: 429, exit: 90, retry: 'later' },
   'client-not-found': { http: 404, exit: 91, retry: 'never' },
+  'offset-mismatch': { http: 409, exit: 92, retry: 'after-fix' },
   // ssh: 80 to 89.
   'ssh-failed': { http: 502, exit: 80, retry: 'later' },
   'remote-refused': { http: 502, exit: 81, retry: 'after-fix' },

@@ -19,4 +19,5 @@ export {
   MIB,
   mebibytesRoundedUp,
   parseDuration,
+  parseSize,
 } from './sizes.ts';

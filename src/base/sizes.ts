@@ -29,6 +29,18 @@ export function mebibytesRoundedUp(bytes: number): number {
 }
 
 /**
+ * Reads a size such as `512`, `64K`, `1.5G`, `2T`: powers of 1024, with or without `iB` behind.
+ *
+ * @returns bytes, or undefined when it is none
+ */
+export function parseSize(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?$/i.exec(text.trim());
+  if (match === null) return undefined;
+  const power = ['', 'K', 'M', 'G', 'T'].indexOf((match[2] ?? '').toUpperCase());
+  return Math.floor(Number(match[1]) * 1024 ** power);
+}
+
+/**
  * Reads a duration such as `30s`, `5m`, `1500ms` or `60` (seconds).
  *
  * @returns ms, or undefined when it is none

@@ -2,6 +2,16 @@ export type { Account, ApiClient } from './accounts/account-catalogue.ts';
 export type { Accounts, NewClient } from './accounts/accounts.ts';
 export type { Disk, DiskFile } from './chunks/disk.ts';
 export type { SegmentCodec } from './chunks/segment-codec.ts';
+export { DISK_FORMATS, type DiskFormat, type ImportLimits } from './imports/import-order.ts';
+export type { OpenReceived, ReceivedFile } from './imports/import-work.ts';
+export type {
+  AccountImports,
+  ImportParts,
+  ImportRequest,
+  Imports,
+  UploadPart,
+  UploadState,
+} from './imports/imports.ts';
 export type {
   IngestSession,
   IngestSummary,

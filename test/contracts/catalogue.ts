@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type Digest, digestOf, isFailure } from '../../src/base/index.ts';
 import type { PackEntry } from '../../src/bytes/index.ts';
+import type { ImportOrder } from '../../src/keep/imports/import-order.ts';
 import type { Job } from '../../src/keep/index.ts';
 import type { Catalogue, ImageRow, PageRow } from '../../src/keep/library/catalogue.ts';
 
@@ -22,6 +23,24 @@ function entry(n: number, codedBytes = 10): PackEntry {
     codedCrc32: n,
   };
 }
+
+const JOB: Job = {
+  id: 'job-00001',
+  kind: 'verify',
+  subject: '',
+  accountId: undefined,
+  state: 'queued',
+  owner: '',
+  leaseUntil: 0,
+  attempts: 0,
+  doneBytes: 0,
+  totalBytes: undefined,
+  stage: '',
+  checkpoint: '',
+  outcome: '',
+  createdAt: 1,
+  finishedAt: undefined,
+};
 
 function imageRow(changes: Partial<ImageRow> = {}): ImageRow {
   return {
@@ -229,31 +248,59 @@ export function catalogueContract(adapter: string, open: () => Promise<Catalogue
       assert.deepEqual(await catalogue.accounts(), [account]);
     });
 
+    test('an order to import has its image, and ends with it or without it', async () => {
+      await using catalogue = await open();
+      const order: ImportOrder = {
+        imageId: 'img-00001',
+        accountId: 'acc-00001',
+        state: 'receiving',
+        url: undefined,
+        sha256: undefined,
+        sizeBytes: undefined,
+        format: undefined,
+        freeSpace: 'keep',
+        touchedAt: 1,
+      };
+      assert.equal(await catalogue.addImport(imageRow(), order), true);
+      assert.equal(await catalogue.addImport(imageRow(), order), false);
+      assert.equal((await catalogue.image('img-00001'))?.status, 'creating');
+      const changed = { ...order, state: 'queued', sizeBytes: 7 } as const;
+      const changes = { state: 'queued', sizeBytes: 7 } as const;
+      assert.deepEqual(await catalogue.changeImport('img-00001', changes), changed);
+      assert.deepEqual(await catalogue.importOrder('img-00001'), changed);
+      assert.deepEqual(await catalogue.importOrders(), [changed]);
+      await catalogue.endImport('img-00001', 'it broke');
+      await catalogue.endImport('img-00001', 'it broke again');
+      const failed = await catalogue.image('img-00001');
+      assert.deepEqual([failed?.status, failed?.failure], ['failed', 'it broke']);
+      assert.equal(await catalogue.changeImport('img-00001', changes), undefined);
+      const made = { ...order, imageId: 'img-00002' } as const;
+      await catalogue.addImport(imageRow({ id: 'img-00002' }), made);
+      await catalogue.updateImage('img-00002', { status: 'available' });
+      await catalogue.endImport('img-00002', '');
+      const available = await catalogue.image('img-00002');
+      assert.deepEqual([available?.status, available?.failure], ['available', undefined]);
+      assert.deepEqual(await catalogue.importOrders(), []);
+    });
+
+    test('a job is claimed only by those who do its kind', async () => {
+      await using catalogue = await open();
+      const job = { ...JOB, kind: 'import', subject: 'img-00001' } as const;
+      await catalogue.addJob(job);
+      assert.equal(await catalogue.claimJob('a', 10, 20, ['verify', 'backup']), undefined);
+      assert.equal(await catalogue.claimJob('a', 10, 20, []), undefined);
+      assert.equal((await catalogue.claimJob('a', 10, 20, ['import']))?.id, job.id);
+    });
+
     test('a job has one owner, and another one once the lease has ended', async () => {
       await using catalogue = await open();
-      const job: Job = {
-        id: 'job-00001',
-        kind: 'verify',
-        subject: '',
-        accountId: undefined,
-        state: 'queued',
-        owner: '',
-        leaseUntil: 0,
-        attempts: 0,
-        doneBytes: 0,
-        totalBytes: undefined,
-        stage: '',
-        checkpoint: '',
-        outcome: '',
-        createdAt: 1,
-        finishedAt: undefined,
-      };
+      const job = JOB;
       assert.deepEqual(await catalogue.addJob(job), job);
       assert.equal((await catalogue.addJob({ ...job, id: 'job-00002' })).id, 'job-00001');
-      assert.equal((await catalogue.claimJob('a', 10, 20))?.attempts, 1);
-      assert.equal(await catalogue.claimJob('b', 15, 25), undefined);
+      assert.equal((await catalogue.claimJob('a', 10, 20, ['backup', 'verify']))?.attempts, 1);
+      assert.equal(await catalogue.claimJob('b', 15, 25, ['backup', 'verify']), undefined);
       assert.equal(await catalogue.touchJob('job-00001', 'a', { checkpoint: 'x' }), true);
-      assert.equal((await catalogue.claimJob('b', 20, 30))?.checkpoint, 'x');
+      assert.equal((await catalogue.claimJob('b', 20, 30, ['backup', 'verify']))?.checkpoint, 'x');
       assert.equal(await catalogue.touchJob('job-00001', 'a', { checkpoint: 'y' }), false);
       const end = { state: 'done', outcome: '', finishedAt: 21 } as const;
       assert.equal(await catalogue.finishJob('job-00001', 'a', end), false);

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { after } from 'node:test';
 import { openSnapshotSource } from '../../src/capture/adapters/open-snapshot-source.ts';
-import { spoolSnapshot } from '../../src/capture/adapters/spooled-snapshot.ts';
+import { openSpooled, spoolFile } from '../../src/capture/adapters/spooled-snapshot.ts';
 import { MemoryGuard, memorySnapshot } from '../fakes/memory-disk.ts';
 import { snapshotSourceContract } from './snapshot-source.ts';
 
@@ -48,14 +48,13 @@ snapshotSourceContract('an image file with holes', async () => {
 
 snapshotSourceContract('a stream that was spooled', async () => {
   const plain = randomBytes(300_007);
-  const source = await spoolSnapshot(
-    Readable.from([plain.subarray(0, 100_000), plain.subarray(100_000)]),
-    {
-      folder,
-      name: 'stdin',
-      freeSpace: 'keep',
-      signal: new AbortController().signal,
-    },
-  );
+  const setup = {
+    folder,
+    name: 'stdin',
+    freeSpace: 'keep',
+    signal: new AbortController().signal,
+  } as const;
+  const pieces = Readable.from([plain.subarray(0, 100_000), plain.subarray(100_000)]);
+  const source = await openSpooled(await spoolFile(pieces, setup), setup);
   return { source, plain, isFrozen: () => false, loseFreeze: undefined };
 });

@@ -3,6 +3,7 @@ import { crc32, gzipSync, inflateRawSync } from 'node:zlib';
 import { type Digest, digestOf, type Id, IngotError, newId } from '../../src/base/index.ts';
 import type { Segment } from '../../src/bytes/index.ts';
 import type {
+  AccountImports,
   AccountLibrary,
   Image,
   ImageDescription,
@@ -40,6 +41,10 @@ export class MemoryBackend implements NativeBackend {
   };
 
   readonly upkeep: NativeBackend['upkeep'] = noUpkeep;
+
+  imports(): AccountImports {
+    return { begin: refuse, upload: refuse, state: refuse, receive: refuse, cancel: refuse };
+  }
 
   library(): AccountLibrary {
     const plainOf = (id: string): { image: Image; plain: Buffer } => this.#find(id);

@@ -8,6 +8,8 @@ import { DaemonClient } from '../../src/start/client/daemon-client.ts';
 import { httpServer } from '../../src/start/daemon/http-server.ts';
 import { libraryClients } from '../../src/start/daemon/library-clients.ts';
 import { libraryUpkeep } from '../../src/start/daemon/library-upkeep.ts';
+import { openImports } from '../../src/start/daemon/open-imports.ts';
+import { IMPORT_DEFAULTS, type ImportSettings } from '../../src/start/settings/daemon-settings.ts';
 import { ACCOUNT, FOREIGN, openTestLibrary, type TestLibrary } from '../contracts/test-library.ts';
 
 const SECRET = 'a secret of a test';
@@ -25,12 +27,17 @@ interface TestDaemon extends AsyncDisposable {
   readonly foreign: DaemonClient;
   /** What a command of the first account needs in its environment. */
   readonly env: Readonly<Record<string, string>>;
+  /** Forgets what this process knows of uploads, as a restart would. */
+  reopenImports(): Promise<void>;
 }
 
 /** Starts one. */
-export async function startTestDaemon(): Promise<TestDaemon> {
+export async function startTestDaemon(limits: Partial<ImportSettings> = {}): Promise<TestDaemon> {
   await using undo = new AsyncDisposableStack();
   const test = undo.use(await openTestLibrary());
+  const settings = { ...IMPORT_DEFAULTS, diskReserveBytes: 0, ...limits };
+  let imports = await openImports(test.library, test.folder, settings);
+  undo.defer(() => imports[Symbol.asyncDispose]());
   const server = await httpServer({
     settings: { tls: undefined, trustProxy: false, publicUrl: undefined },
     backend: {
@@ -45,6 +52,7 @@ export async function startTestDaemon(): Promise<TestDaemon> {
         isOperator: async ({ accountId }) => accountId === ACCOUNT,
       },
       library: ({ accountId }) => test.library.forAccount(accountId),
+      imports: ({ accountId }) => imports.forAccount(accountId),
       openFile: async ({ accountId }, id, form) => {
         const image = await test.library.forAccount(accountId).open(id);
         return form === 'raw' ? publishRaw(image, zlibSegmentCodec) : publishRawGz(image);
@@ -65,5 +73,17 @@ export async function startTestDaemon(): Promise<TestDaemon> {
   if (own === undefined || foreign === undefined) throw new Error('two callers are needed');
   const owned = undo.move();
   const env = { INGOT_URL: url, INGOT_CLIENT: 'cli-aaaaa', INGOT_SECRET: SECRET };
-  return { test, url, own, foreign, env, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  const reopenImports = async (): Promise<void> => {
+    await imports[Symbol.asyncDispose]();
+    imports = await openImports(test.library, test.folder, settings);
+  };
+  return {
+    test,
+    url,
+    own,
+    foreign,
+    env,
+    reopenImports,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
 }

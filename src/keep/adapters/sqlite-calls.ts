@@ -3,6 +3,7 @@ import type { Catalogue } from '../library/catalogue.ts';
 import { accountCalls } from './sqlite-accounts.ts';
 import { SqliteConnection, translated } from './sqlite-connection.ts';
 import { imageCalls } from './sqlite-images.ts';
+import { importCalls } from './sqlite-imports.ts';
 import { ingestCalls } from './sqlite-ingest.ts';
 import { jobCalls } from './sqlite-jobs.ts';
 import { upkeepCalls } from './sqlite-upkeep.ts';
@@ -43,6 +44,7 @@ export function openCatalogue(folder: string | undefined): OpenCatalogue {
     ...upkeepCalls(db),
     ...accountCalls(db),
     ...jobCalls(db),
+    ...importCalls(db),
     backup: (path: string): void => db.backup(join(folder ?? '.', path)),
   } satisfies SyncCatalogue;
   return { calls, close: () => db.close() };

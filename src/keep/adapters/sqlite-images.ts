@@ -148,7 +148,7 @@ function setState(
 export function insertImage(db: SqliteConnection, row: ImageRow): boolean {
   const added = db.run(
     `INSERT OR IGNORE INTO state.images VALUES
-       (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+       (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     row.id,
     row.ownerId,
     row.status,
@@ -170,6 +170,7 @@ export function insertImage(db: SqliteConnection, row: ImageRow): boolean {
     row.chunkRule,
     row.pageCount,
     JSON.stringify(row.capture),
+    row.failure ?? null,
   );
   return added === 1;
 }
@@ -184,6 +185,7 @@ const CHANGEABLE = {
   isOfficial: 'is_official',
   isLocked: 'is_locked',
   plainDigest: 'plain_digest',
+  failure: 'failure',
 } as const satisfies Record<keyof ImageChanges, string>;
 
 /** Writes the members of `changes` that an image may change; others are left alone. */

@@ -1,4 +1,4 @@
-import type { Job } from '../jobs/job-catalogue.ts';
+import type { Job, JobKind } from '../jobs/job-catalogue.ts';
 import type { SqliteConnection } from './sqlite-connection.ts';
 import { jobOf } from './sqlite-rows.ts';
 
@@ -50,17 +50,24 @@ export function jobCalls(db: SqliteConnection) {
         .map(jobOf);
     },
 
-    claimJob(owner: string, now: number, leaseUntil: number): Job | undefined {
+    claimJob(
+      owner: string,
+      now: number,
+      leaseUntil: number,
+      kinds: readonly JobKind[],
+    ): Job | undefined {
       return db.transaction(() => {
         const row = db.get(
           `UPDATE state.jobs SET state = 'running', owner = ?, lease_until = ?, attempts = attempts + 1
              WHERE number = (SELECT number FROM state.jobs
-               WHERE state = 'queued' OR (state = 'running' AND lease_until <= ?)
+               WHERE (state = 'queued' OR (state = 'running' AND lease_until <= ?))
+                 AND kind IN (SELECT value FROM json_each(?))
                ORDER BY number LIMIT 1)
              RETURNING *`,
           owner,
           leaseUntil,
           now,
+          JSON.stringify(kinds),
         );
         return row === undefined ? undefined : jobOf(row);
       });

@@ -120,6 +120,7 @@ export function imageOf(row: Row): ImageRow {
     chunkRule: textOf(row['chunk_rule']),
     pageCount: Number(row['page_count']),
     capture: captureOf(textOf(row['capture'])),
+    ...(typeof row['failure'] === 'string' ? { failure: row['failure'] } : {}),
   };
 }
 

@@ -112,6 +112,13 @@ export const STATE_STEPS = [
   CREATE UNIQUE INDEX state.one_open_job ON jobs (kind, subject)
     WHERE state IN ('queued', 'running');
   `,
+  `
+  ALTER TABLE state.images ADD COLUMN failure TEXT;
+  CREATE TABLE state.imports (
+    image_id TEXT PRIMARY KEY,
+    document TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ] as const;
 
 /** What ends with the process: sessions and what they were given. */

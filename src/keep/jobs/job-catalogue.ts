@@ -37,11 +37,16 @@ export interface JobCatalogue {
   /** @returns newest first, at most `limit` */
   jobs(filter: { readonly isOpen: boolean | undefined; readonly limit: number }): Promise<Job[]>;
   /**
-   * Takes the oldest job that is queued, or running under a lease that ended.
+   * Takes the oldest job of these kinds that is queued, or running under a lease that ended.
    *
    * @returns it as it is now, with one attempt more, or undefined
    */
-  claimJob(owner: string, now: number, leaseUntil: number): Promise<Job | undefined>;
+  claimJob(
+    owner: string,
+    now: number,
+    leaseUntil: number,
+    kinds: readonly JobKind[],
+  ): Promise<Job | undefined>;
   /** Writes progress; false when the job belongs to somebody else by now. */
   touchJob(
     jobId: string,

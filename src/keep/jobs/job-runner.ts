@@ -9,10 +9,11 @@ import {
   type OnProgress,
   type ProgressReport,
 } from '../../base/index.ts';
+import { Mutex } from '../library/mutex.ts';
 import type { Job, JobCatalogue, JobKind } from './job-catalogue.ts';
 
 /** What a job's work is given. */
-interface JobControl {
+export interface JobControl {
   /** Aborts when the job is cancelled or the daemon ends. */
   readonly signal: AbortSignal;
   /** Where an earlier attempt stopped; empty at first. */
@@ -25,7 +26,16 @@ interface JobControl {
 /** The work of one kind of job. @returns what to remember of it, as JSON */
 export type JobWork = (job: Job, control: JobControl) => Promise<string>;
 
+/** How jobs of one kind are treated. */
+export interface JobRules {
+  /** How many of them run at once; the others wait and let other kinds pass. */
+  readonly atOnce?: number;
+  /** Called when one has failed or was cancelled for good. Doing it twice is safe. */
+  readonly onGivenUp?: (job: Job, reason: unknown) => Promise<void>;
+}
+
 interface RunningJob {
+  readonly kind: JobKind;
   readonly abort: AbortController;
   progress: ProgressReport | undefined;
 }
@@ -44,34 +54,46 @@ export class JobRunner implements AsyncDisposable {
   readonly #catalogue: JobCatalogue;
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #works: Partial<Record<JobKind, JobWork>>;
+  readonly #works: Map<JobKind, JobWork & JobRules>;
   readonly #owner = newId('job');
   readonly #atOnce: number;
   readonly #running = new Map<Id<'job'>, RunningJob>();
   readonly #end = new AbortController();
   readonly #tasks = new Set<Promise<void>>();
+  readonly #claimGate = new Mutex();
   /** Tasks that will still look for a job. */
   #claiming = 0;
   /** How often somebody has added work. */
   #calls = 0;
+  #isStarted = false;
 
   constructor(
     catalogue: JobCatalogue,
     clock: Clock,
     log: Log,
     works: Partial<Record<JobKind, JobWork>>,
-    atOnce = 2,
+    atOnce = 3,
   ) {
     this.#catalogue = catalogue;
     this.#clock = clock;
     this.#log = log;
-    this.#works = works;
+    this.#works = new Map(Object.entries(works) as [JobKind, JobWork][]);
     this.#atOnce = atOnce;
+  }
+
+  /** Learns one more kind of job. Jobs of a kind that nobody does stay queued. */
+  learn(kind: JobKind, work: JobWork, rules: JobRules = {}): void {
+    this.#works.set(
+      kind,
+      Object.assign((job: Job, control: JobControl) => work(job, control), rules),
+    );
+    if (this.#isStarted) this.#fill();
   }
 
   /** Takes up what is queued and what the last process was working on. */
   async start(): Promise<void> {
     await this.#catalogue.interruptJobs();
+    this.#isStarted = true;
     this.#fill();
   }
 
@@ -128,9 +150,14 @@ export class JobRunner implements AsyncDisposable {
   /** Stops a job for good; one that is over stays as it is. */
   async cancel(jobId: Id<'job'>): Promise<void> {
     await this.#catalogue.cancelJob(jobId, this.#clock.now());
-    this.#running
-      .get(jobId)
-      ?.abort.abort(new IngotError('job-not-found', `${jobId} was cancelled`));
+    const reason = new IngotError('job-not-found', `${jobId} was cancelled`);
+    const running = this.#running.get(jobId);
+    if (running !== undefined) {
+      running.abort.abort(reason);
+      return;
+    }
+    const job = await this.#catalogue.job(jobId);
+    if (job?.state === 'cancelled') await this.#giveUp(job, reason);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -163,9 +190,8 @@ export class JobRunner implements AsyncDisposable {
   async #claimAll(): Promise<void> {
     while (!this.#end.signal.aborted) {
       const calls = this.#calls;
-      const now = this.#clock.now();
-      const job = await this.#catalogue.claimJob(this.#owner, now, now + LEASE_MS);
-      if (job !== undefined) await this.#run(job);
+      const claimed = await this.#claimGate.run(() => this.#claim());
+      if (claimed !== undefined) await claimed.end;
       // What was added while this task looked found all tasks busy: it must look again.
       else if (calls === this.#calls) break;
     }
@@ -173,8 +199,26 @@ export class JobRunner implements AsyncDisposable {
     this.#claiming -= 1;
   }
 
+  /** Takes one job and begins with it, before anybody else counts how many run. */
+  async #claim(): Promise<{ readonly end: Promise<void> } | undefined> {
+    const now = this.#clock.now();
+    const kinds = this.#claimable();
+    const job = await this.#catalogue.claimJob(this.#owner, now, now + LEASE_MS, kinds);
+    return job === undefined ? undefined : { end: this.#run(job) };
+  }
+
+  /** Kinds of which one more may run. */
+  #claimable(): JobKind[] {
+    const count = (kind: JobKind): number =>
+      [...this.#running.values()].filter((running) => running.kind === kind).length;
+    return [...this.#works]
+      .filter(([kind, { atOnce }]) => atOnce === undefined || count(kind) < atOnce)
+      .map(([kind]) => kind);
+  }
+
   async #run(job: Job): Promise<void> {
-    const running: RunningJob = { abort: new AbortController(), progress: undefined };
+    const { kind } = job;
+    const running: RunningJob = { kind, abort: new AbortController(), progress: undefined };
     this.#running.set(job.id, running);
     const done = new AbortController();
     const signal = AbortSignal.any([running.abort.signal, this.#end.signal]);
@@ -189,6 +233,7 @@ export class JobRunner implements AsyncDisposable {
         this.#log.error('a job failed by a bug', { job: job.id, error: stackOf(error) });
       const code = isFailure(error) ? error.code : 'bug';
       await this.#finish(job, 'failed', JSON.stringify({ code, message: messageOf(error) }));
+      await this.#giveUp(job, error);
     } finally {
       done.abort();
       await beating;
@@ -196,11 +241,20 @@ export class JobRunner implements AsyncDisposable {
     }
   }
 
-  async #work(job: Job, running: RunningJob, signal: AbortSignal): Promise<string> {
-    const work = this.#works[job.kind];
-    if (work === undefined) {
-      throw new IngotError('job-not-found', `nobody does jobs of the kind ${job.kind}`);
+  async #giveUp(job: Job, reason: unknown): Promise<void> {
+    try {
+      await this.#works.get(job.kind)?.onGivenUp?.(job, reason);
+    } catch (error) {
+      this.#log.error('a job that was given up is not cleaned up', {
+        job: job.id,
+        error: String(error),
+      });
     }
+  }
+
+  async #work(job: Job, running: RunningJob, signal: AbortSignal): Promise<string> {
+    const work = this.#works.get(job.kind);
+    if (work === undefined) throw new Error(`a job of the kind ${job.kind} was claimed`);
     if (job.attempts > MAX_ATTEMPTS) {
       throw new IngotError(
         'library-unusable',

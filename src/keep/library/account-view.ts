@@ -1,7 +1,7 @@
 import { type Digest, type Id, IngotError, isId } from '../../base/index.ts';
 import type { ImageChanges, ImageRow } from './catalogue.ts';
 import { DirectoryImage } from './directory-image.ts';
-import type { Image, ImageDescription } from './image.ts';
+import type { Image, ImageDescription, ImageStatus } from './image.ts';
 import type { AccountLibrary, ImagePage, ImageUpdate, LibrarySession } from './image-library.ts';
 import type { LibraryContext } from './library-context.ts';
 import type { OpenImage } from './open-image.ts';
@@ -12,10 +12,14 @@ export interface LibraryWorks {
   ingest(accountId: Id<'acc'>, id: string): LibrarySession;
   change(row: ImageRow, changes: ImageChanges): Promise<ImageRow>;
   destroy(row: ImageRow): Promise<void>;
+  /** Removes an image that is being made by an import, or could not be made. */
+  forget(row: ImageRow): Promise<void>;
   plainDigest(imageId: Id<'img'>, signal?: AbortSignal): Promise<Digest>;
 }
 
 const MOST_PER_LIST = 1000;
+/** Images in one of these can be read. */
+export const READABLE: readonly ImageStatus[] = ['available', 'deprecated'];
 const MAX_TEXT = 4096;
 
 /** The library as one account sees it. */
@@ -30,11 +34,16 @@ export class AccountView implements AccountLibrary {
     this.#accountId = accountId;
   }
 
-  async begin(description: ImageDescription): Promise<LibrarySession> {
+  /** @throws IngotError when the account may not describe an image like that */
+  async check(description: ImageDescription): Promise<void> {
     checkTexts(description);
     const { ancestorId } = description;
     // A foreign ancestor would tell that it exists, so it is answered like an absent one.
     if (ancestorId !== undefined) await this.#visible(ancestorId);
+  }
+
+  async begin(description: ImageDescription): Promise<LibrarySession> {
+    await this.check(description);
     return await this.#works.begin(this.#accountId, description);
   }
 
@@ -42,17 +51,21 @@ export class AccountView implements AccountLibrary {
     return this.#works.ingest(this.#accountId, id);
   }
 
-  async list({ afterId, limit = MOST_PER_LIST }: ImagePage = {}): Promise<Image[]> {
+  async list({
+    afterId,
+    limit = MOST_PER_LIST,
+    statuses = READABLE,
+  }: ImagePage = {}): Promise<Image[]> {
     return await this.#context.catalogue.images({
       accountId: this.#accountId,
-      statuses: ['available', 'deprecated'],
+      statuses,
       afterId: afterId ?? '',
       limit: Math.max(1, Math.min(limit, MOST_PER_LIST)),
     });
   }
 
   async show(imageId: string): Promise<Image> {
-    return await this.#visible(imageId);
+    return (await this.#unmade(imageId)) ?? (await this.#visible(imageId));
   }
 
   async update(imageId: string, changes: ImageUpdate): Promise<Image> {
@@ -65,6 +78,11 @@ export class AccountView implements AccountLibrary {
   }
 
   async destroy(imageId: string): Promise<void> {
+    const unmade = await this.#unmade(imageId);
+    if (unmade !== undefined) {
+      await this.#works.forget(unmade);
+      return;
+    }
     const row = await this.#own(imageId);
     if (row.isLocked) {
       throw new IngotError('image-in-use', `${row.id} is locked`, { imageId: row.id });
@@ -77,6 +95,10 @@ export class AccountView implements AccountLibrary {
     // The lease first: an image that is still there afterwards keeps its chunks.
     const release = this.#context.leases.take(imageId);
     try {
+      const unmade = await this.#unmade(imageId);
+      if (unmade !== undefined) {
+        throw new IngotError('image-not-ready', `${imageId} is ${unmade.status}`, { imageId });
+      }
       return await DirectoryImage.open(this.#context, await this.#visible(imageId), release);
     } catch (error) {
       release();
@@ -87,6 +109,13 @@ export class AccountView implements AccountLibrary {
   async plainDigest(imageId: string, signal?: AbortSignal): Promise<Digest> {
     const row = await this.#visible(imageId);
     return row.plainDigest ?? (await this.#works.plainDigest(row.id, signal));
+  }
+
+  /** An own image that is not there yet, or never will be. */
+  async #unmade(imageId: string): Promise<ImageRow | undefined> {
+    const row = isId('img', imageId) ? await this.#context.catalogue.image(imageId) : undefined;
+    const isUnmade = row?.status === 'creating' || row?.status === 'failed';
+    return isUnmade && row.ownerId === this.#accountId ? row : undefined;
   }
 
   async #visible(imageId: string): Promise<ImageRow> {

@@ -1,6 +1,7 @@
 import type { Digest, Id } from '../../base/index.ts';
 import type { PackEntry } from '../../bytes/index.ts';
 import type { AccountCatalogue } from '../accounts/account-catalogue.ts';
+import type { ImportChanges, ImportOrder } from '../imports/import-order.ts';
 import type { JobCatalogue } from '../jobs/job-catalogue.ts';
 import type { Image, ImageStatus } from './image.ts';
 
@@ -66,6 +67,7 @@ export type ImageChanges = Partial<
     | 'isOfficial'
     | 'isLocked'
     | 'plainDigest'
+    | 'failure'
   >
 >;
 
@@ -194,6 +196,27 @@ interface UpkeepCatalogue {
   backup(path: string): Promise<void>;
 }
 
+/** The part of the catalogue that imports need. */
+interface ImportCatalogue {
+  /**
+   * Makes an image known as `creating`, and its order with it.
+   *
+   * @returns false when the id was used before
+   */
+  addImport(row: ImageRow, order: ImportOrder): Promise<boolean>;
+  importOrder(imageId: string): Promise<ImportOrder | undefined>;
+  /** @returns all orders that have not ended */
+  importOrders(): Promise<ImportOrder[]>;
+  /** @returns the order as it is now; undefined when it has ended */
+  changeImport(imageId: string, changes: ImportChanges): Promise<ImportOrder | undefined>;
+  /**
+   * Forgets an order. An image that is not made by then is `failed`.
+   *
+   * @param failure why, for people
+   */
+  endImport(imageId: string, failure: string): Promise<void>;
+}
+
 /**
  * What the library remembers: chunks, packs, images, accounts, jobs. Use cases, not SQL.
  *
@@ -211,4 +234,5 @@ export interface Catalogue
     UpkeepCatalogue,
     AccountCatalogue,
     JobCatalogue,
+    ImportCatalogue,
     AsyncDisposable {}

@@ -46,6 +46,7 @@ export class DirectoryIngest implements LibrarySession {
   readonly #context: LibraryContext;
   readonly #description: ImageDescription;
   readonly #events: IngestEvents;
+  readonly #reservedId: Id<'img'> | undefined;
   #writer: PackWriter;
   /** The full pack before the open one, on its way to the disk while segments still arrive. */
   #sealing: { readonly writer: PackWriter; readonly done: Promise<void> } | undefined;
@@ -61,12 +62,14 @@ export class DirectoryIngest implements LibrarySession {
     accountId: Id<'acc'>,
     description: ImageDescription,
     events: IngestEvents,
+    reservedId?: Id<'img'>,
   ) {
     this.id = id;
     this.accountId = accountId;
     this.#context = context;
     this.#description = description;
     this.#events = events;
+    this.#reservedId = reservedId;
     this.#writer = this.#newWriter();
     this.#lastCallAt = context.clock.monotonic();
   }
@@ -216,9 +219,13 @@ export class DirectoryIngest implements LibrarySession {
     });
   }
 
-  /** Finds an id that was never used, and makes it known before anything carries it. */
+  /**
+   * Finds an id that was never used, and makes it known before anything carries it; or takes the one
+   * that was reserved for this ingest.
+   */
   async #reserve(totals: ManifestTotals, summary: IngestSummary): Promise<ImageRow> {
     const { catalogue, clock } = this.#context;
+    const reserved = this.#reservedId && (await catalogue.image(this.#reservedId));
     for (;;) {
       const row: ImageRow = {
         ...this.#description,
@@ -238,6 +245,7 @@ export class DirectoryIngest implements LibrarySession {
         claimedDigest: summary.plainDigest,
         pageCount: totals.pages.length,
       };
+      if (reserved !== undefined) return { ...row, id: reserved.id, createdAt: reserved.createdAt };
       if (await catalogue.reserveImage(row)) return row;
     }
   }

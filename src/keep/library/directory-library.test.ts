@@ -188,6 +188,11 @@ describe('a library in a directory', () => {
     await assert.rejects(test.account.plainDigest(image.id), (error) =>
       isFailure(error, 'verify-failed'),
     );
+    assert.equal((await test.account.show(image.id)).status, 'failed');
+    await assert.rejects(test.account.open(image.id), (error) =>
+      isFailure(error, 'image-not-ready'),
+    );
+    await test.account.destroy(image.id);
     await assert.rejects(test.account.show(image.id), (error) =>
       isFailure(error, 'image-not-found'),
     );

@@ -13,14 +13,15 @@ import { Accounts } from '../accounts/accounts.ts';
 import type { Disk } from '../chunks/disk.ts';
 import { PackFiles } from '../chunks/pack-reader.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
+import { type ImportHost, type ImportParts, Imports } from '../imports/imports.ts';
 import type { Job } from '../jobs/job-catalogue.ts';
 import { JobRunner } from '../jobs/job-runner.ts';
-import { AccountView, type LibraryWorks } from './account-view.ts';
+import { AccountView, type LibraryWorks, READABLE } from './account-view.ts';
 import { backupState, lastBackup } from './backup.ts';
 import type { Catalogue, ImageChanges, ImageRow, LibraryCounts } from './catalogue.ts';
 import { type CollectOptions, type CollectReport, collectGarbage } from './collect.ts';
 import { DirectoryIngest } from './directory-ingest.ts';
-import type { Image, ImageDescription } from './image.ts';
+import type { Image, ImageDescription, ImageStatus } from './image.ts';
 import { ImageLeases } from './image-leases.ts';
 import type { AccountLibrary, LibrarySession } from './image-library.ts';
 import type { LibraryContext, LibraryLimits } from './library-context.ts';
@@ -83,6 +84,7 @@ export class DirectoryLibrary implements AsyncDisposable {
   readonly #end = new AbortController();
   readonly #owned: AsyncDisposableStack;
   readonly #collectGate = new Mutex();
+  #imports: Imports | undefined;
   /** Deletions that wait for nobody: ended before the library is. */
   readonly #pending = new Set<Promise<void>>();
   readonly #works: LibraryWorks = {
@@ -90,6 +92,7 @@ export class DirectoryLibrary implements AsyncDisposable {
     ingest: (accountId, id) => this.#ingest(accountId, id),
     change: (row, changes) => this.#change(row, changes),
     destroy: (row) => this.#destroy(row),
+    forget: (row) => this.#forget(row),
     plainDigest: (imageId, signal) => this.#digests.of(imageId, signal),
   };
 
@@ -222,6 +225,26 @@ export class DirectoryLibrary implements AsyncDisposable {
     return await importImage(this.#context, this.forAccount(accountId), imageId, source, options);
   }
 
+  /**
+   * Makes images of bytes that are sent to the daemon; what an earlier process was told goes on. The
+   * caller disposes of it before the library.
+   */
+  async openImports(parts: ImportParts): Promise<Imports> {
+    const { catalogue, clock, log, codec } = this.#context;
+    const host: ImportHost = {
+      catalogue,
+      clock,
+      log,
+      codec,
+      jobs: this.jobs,
+      check: (accountId, description) => this.#view(accountId).check(description),
+      beginIngest: (...about) => this.#begin(...about),
+    };
+    const imports = await Imports.open(host, parts);
+    this.#imports = imports;
+    return imports;
+  }
+
   /** Copies the state to a new file in `backups/`. @returns its path in the data directory */
   async backup(): Promise<string> {
     return await backupState(this.#context);
@@ -229,7 +252,7 @@ export class DirectoryLibrary implements AsyncDisposable {
 
   /** The library as this account sees it. */
   forAccount(accountId: Id<'acc'>): AccountLibrary {
-    return new AccountView(this.#context, this.#works, accountId);
+    return this.#view(accountId);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -241,7 +264,15 @@ export class DirectoryLibrary implements AsyncDisposable {
     while (this.#pending.size > 0) await Promise.allSettled([...this.#pending]);
   }
 
-  async #begin(accountId: Id<'acc'>, description: ImageDescription): Promise<LibrarySession> {
+  #view(accountId: Id<'acc'>): AccountView {
+    return new AccountView(this.#context, this.#works, accountId);
+  }
+
+  async #begin(
+    accountId: Id<'acc'>,
+    description: ImageDescription,
+    reservedId?: Id<'img'>,
+  ): Promise<LibrarySession> {
     const { limits, catalogue } = this.#context;
     this.#end.signal.throwIfAborted();
     await this.#expireSessions();
@@ -254,15 +285,23 @@ export class DirectoryLibrary implements AsyncDisposable {
     }
     let id = newId('ing');
     while (this.#sessions.has(id)) id = newId('ing');
-    const session = new DirectoryIngest(this.#context, id, accountId, description, {
-      onCommitted: (row) => {
+    const events = {
+      onCommitted: (row: ImageRow): void => {
         if (row.virtualSizeBytes > limits.digestBytes) return;
         // Work that waits for nobody: after a crash the job is still there.
         const adding = this.jobs.add('plain-digest', row.id, accountId);
         this.#track(adding.then(() => undefined));
       },
-      onEnded: () => this.#sessions.delete(id),
-    });
+      onEnded: (): void => void this.#sessions.delete(id),
+    };
+    const session = new DirectoryIngest(
+      this.#context,
+      id,
+      accountId,
+      description,
+      events,
+      reservedId,
+    );
     this.#sessions.set(id, session);
     try {
       await catalogue.beginSession(id);
@@ -299,11 +338,11 @@ export class DirectoryLibrary implements AsyncDisposable {
     });
   }
 
-  async #destroy(row: ImageRow): Promise<void> {
+  async #destroy(row: ImageRow, statuses: readonly ImageStatus[] = READABLE): Promise<void> {
     const { catalogue, manifests, imageGate, reserve } = this.#context;
     await imageGate.run(async () => {
       const now = await catalogue.image(row.id);
-      if (now === undefined || (now.status !== 'available' && now.status !== 'deprecated')) {
+      if (now === undefined || !statuses.includes(now.status)) {
         throw new IngotError('image-not-found', `there is no image ${row.id}`, { imageId: row.id });
       }
       if (now.isLocked) throw new IngotError('image-in-use', `${row.id} is locked`);
@@ -313,6 +352,12 @@ export class DirectoryLibrary implements AsyncDisposable {
       });
     });
     if (!this.#context.leases.has(row.id)) await this.#finishDeletion(row.id);
+  }
+
+  /** Gives up what is still being made; then the image is `failed`, and goes like any other. */
+  async #forget(row: ImageRow): Promise<void> {
+    if (row.status === 'creating') await this.#imports?.cancel(row.ownerId, row.id);
+    await this.#destroy(row, ['failed']);
   }
 
   /** Lets go of what a deleted image held. Interrupted, the next start goes on. */

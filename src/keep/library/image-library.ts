@@ -1,6 +1,6 @@
 import type { Digest, Id } from '../../base/index.ts';
 import type { IngestSession, IngestTarget } from '../ingest/ingest-session.ts';
-import type { Image, ImageDescription } from './image.ts';
+import type { Image, ImageDescription, ImageStatus } from './image.ts';
 import type { OpenImage } from './open-image.ts';
 
 /** An ingest that other calls can find again by its id: an upload takes many requests. */
@@ -14,6 +14,8 @@ export interface ImagePage {
   readonly afterId?: Id<'img'>;
   /** 1 to 1000; 1000 when it is not given. */
   readonly limit?: number;
+  /** Only images in one of these; those that can be read when it is not given. */
+  readonly statuses?: readonly ImageStatus[];
 }
 
 /** What an owner may change of an image. */
@@ -31,12 +33,17 @@ export interface AccountLibrary extends IngestTarget {
   /** @throws IngotError `ingest-not-found` */
   ingest(id: string): LibrarySession;
   list(page?: ImagePage): Promise<Image[]>;
-  /** @throws IngotError `image-not-found` */
+  /**
+   * Shows an image, also an own one that is being made or could not be made.
+   *
+   * @throws IngotError `image-not-found`
+   */
   show(imageId: string): Promise<Image>;
   /** @throws IngotError `image-not-found`, `not-allowed` for a public image of another account */
   update(imageId: string, changes: ImageUpdate): Promise<Image>;
   /**
-   * Deletes an image for ever. Open downloads of it end undisturbed; no other image is touched.
+   * Deletes an image for ever. Open downloads of it end undisturbed; no other image is touched. An
+   * import that makes it is given up.
    *
    * @throws IngotError `image-not-found`, `not-allowed`, `image-in-use` when it is locked
    */

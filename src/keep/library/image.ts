@@ -43,4 +43,6 @@ export interface Image extends ImageDescription {
   /** SHA-256 of the whole plain disk, once somebody computed it. */
   readonly plainDigest: Digest | undefined;
   readonly capture: CaptureFacts;
+  /** Why it is `failed`, for people. */
+  readonly failure?: string | undefined;
 }

@@ -70,7 +70,10 @@ export class PlainDigests implements AsyncDisposable {
       const digest = await this.#read(image);
       if (row.claimedDigest !== undefined && row.claimedDigest !== digest) {
         log.error('a disk is not what its capture said', { imageId, digest });
-        await this.#change(row, { status: 'failed' });
+        await this.#change(row, {
+          status: 'failed',
+          failure: 'the disk is not the one that the capture claimed',
+        });
         throw new IngotError(
           'verify-failed',
           `the disk of ${imageId} has the digest ${digest}; its capture said ${row.claimedDigest}`,

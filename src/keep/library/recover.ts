@@ -56,15 +56,16 @@ async function adoptPacks({ disk, catalogue, log }: LibraryContext): Promise<voi
 /** Ends what was being made or deleted. */
 async function finishImages(context: LibraryContext): Promise<void> {
   const { catalogue, manifests, reserve } = context;
+  const orders = await catalogue.importOrders();
+  const imported = new Set(orders.map(({ imageId }) => imageId));
   for (const status of ['creating', 'deleting'] as const) {
-    for (;;) {
+    for (let afterId = ''; ; ) {
       const rows = await catalogue.images({
         accountId: undefined,
         statuses: [status],
-        afterId: '',
+        afterId,
         limit: 100,
       });
-      if (rows.length === 0) break;
       for (const row of rows) {
         await reserve.whileFreeing(async () => {
           if (status === 'creating') await manifests.removeRecord(row.id);
@@ -72,11 +73,16 @@ async function finishImages(context: LibraryContext): Promise<void> {
           await manifests.removeRoot(row.id);
           await manifests.syncImages();
           await catalogue.releasePages(row.id);
+          // Its import goes on, and makes it anew.
+          if (status === 'creating' && imported.has(row.id)) return;
           await catalogue.updateImage(row.id, {
             status: status === 'creating' ? 'failed' : 'deleted',
           });
         });
       }
+      const last = rows.at(-1);
+      if (last === undefined) break;
+      afterId = last.id;
     }
   }
 }

@@ -1,5 +1,6 @@
 import type { Id } from '../../base/index.ts';
 import type {
+  AccountImports,
   AccountLibrary,
   ApiClient,
   Job,
@@ -63,6 +64,8 @@ export interface NativeBackend {
   readonly upkeep: NativeUpkeep;
   /** The library as the caller's account sees it. */
   library(caller: Caller): AccountLibrary;
+  /** Images that are made of bytes as they are, without chunks. */
+  imports(caller: Caller): AccountImports;
   /** @throws IngotError `image-not-found`, `image-not-ready` */
   openFile(caller: Caller, id: Id<'img'>, form: ImageForm): Promise<PublishedFile>;
 }

@@ -17,6 +17,15 @@ const pageQuery = z.object({
     .custom<Id<'img'>>((text) => typeof text === 'string' && isId('img', text), 'is no image id')
     .optional(),
   limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(DEFAULT_PAGE),
+  status: z
+    .preprocess(
+      (given) => (given === undefined || Array.isArray(given) ? given : [given]),
+      z
+        .array(z.enum(['creating', 'available', 'deprecated', 'failed']))
+        .max(8)
+        .optional(),
+    )
+    .describe('Only images in one of these; by default those that can be read. Repeatable.'),
 });
 
 /** One page of images. */
@@ -57,9 +66,10 @@ export function imageRoutes(server: NativeServer, context: RouteContext): void {
       },
     },
     async (request) => {
-      const { after, limit } = request.query;
+      const { after, limit, status: statuses } = request.query;
       const images = await libraryFor(request).list({
         ...(after === undefined ? {} : { afterId: after }),
+        ...(statuses === undefined ? {} : { statuses }),
         limit,
       });
       const next = images.length === limit ? (images.at(-1)?.id ?? null) : null;

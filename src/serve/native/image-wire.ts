@@ -23,6 +23,7 @@ export const imageSchema = z
     gzip_size_bytes: z.number().int(),
     added_bytes: z.number().int(),
     plain_sha256: z.string().nullable(),
+    failure: z.string().nullable().describe('Why it is `failed`.'),
     capture: captureSchema.extend({ filesystem: z.string().nullable(), source: z.string() }),
   })
   .meta({ id: 'Image', description: 'An entry of the image library.' });
@@ -50,6 +51,7 @@ export function imageToWire(image: Image): WireImage {
     gzip_size_bytes: image.gzipSizeBytes,
     added_bytes: image.addedBytes,
     plain_sha256: image.plainDigest ?? null,
+    failure: image.failure ?? null,
     capture: {
       consistency: image.capture.consistency,
       freeze_ms: image.capture.freezeMs,
@@ -88,6 +90,7 @@ export function imageFromWire(wire: WireImage): Image {
     gzipSizeBytes: wire.gzip_size_bytes,
     addedBytes: wire.added_bytes,
     plainDigest: wire.plain_sha256 === null ? undefined : parseDigest(wire.plain_sha256),
+    ...(wire.failure === null ? {} : { failure: wire.failure }),
     capture: {
       consistency: wire.capture.consistency,
       freezeMs: wire.capture.freeze_ms,

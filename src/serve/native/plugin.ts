@@ -1,5 +1,5 @@
 import swagger from '@fastify/swagger';
-import type { FastifyPluginAsync } from 'fastify';
+import type { FastifyPluginAsync, FastifyRequest } from 'fastify';
 import {
   createJsonSchemaTransform,
   jsonSchemaTransformObject,
@@ -15,6 +15,7 @@ import { clientRoutes } from './client-routes.ts';
 import { failureAnswer, nothingHere } from './failure-answer.ts';
 import { HeldImages } from './held-images.ts';
 import { downloadRoutes, imageRoutes } from './image-routes.ts';
+import { importRoutes } from './import-routes.ts';
 import { BYTES_MEDIA_TYPE, ingestRoutes } from './ingest-routes.ts';
 import { MANIFEST_MEDIA_TYPE } from './manifest-stream.ts';
 import { readRoutes } from './read-routes.ts';
@@ -63,6 +64,10 @@ export const nativeApi: FastifyPluginAsync<NativeOptions> = async (outer, option
       const text = thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown);
       log.error('a request ended in a bug', { requestId: request.id, stack: text });
     }
+    if (isBodyUnread(request)) reply.header('connection', 'close');
+    const offset = answer.body.error.facts['offsetBytes'];
+    if (answer.body.error.code === 'offset-mismatch' && offset !== undefined)
+      reply.header('upload-offset', offset);
     if (answer.status === 401) reply.header('www-authenticate', 'Bearer realm="ingot"');
     const wait = answer.body.error.facts['retryAfterSeconds'];
     if (wait !== undefined) reply.header('retry-after', wait);
@@ -93,9 +98,17 @@ export const nativeApi: FastifyPluginAsync<NativeOptions> = async (outer, option
     readRoutes(routes, context, held);
     upkeepRoutes(routes, context);
     clientRoutes(routes, context);
+    await routes.register(async (bytes) => importRoutes(bytes.withTypeProvider(), context));
   });
   outer.get('/openapi.json', { schema: { hide: true } }, () => outer.swagger());
 };
+
+/** After a refused upload the rest of its body is not read: the connection cannot be used again. */
+function isBodyUnread({ raw, headers }: FastifyRequest): boolean {
+  const hasBody =
+    headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
+  return hasBody && !raw.complete;
+}
 
 /** JSON may be empty; binary bodies stay streams, so limits are counted where they are read. */
 function acceptBodies(server: Parameters<FastifyPluginAsync>[0]): void {

@@ -6,7 +6,7 @@ import { PassThrough } from 'node:stream';
 import { after, describe, test } from 'node:test';
 import { isFailure } from '../../base/index.ts';
 import { DaemonClient } from '../client/daemon-client.ts';
-import type { DaemonSettings } from '../settings/daemon-settings.ts';
+import { type DaemonSettings, IMPORT_DEFAULTS } from '../settings/daemon-settings.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'ingot-daemon-'));
@@ -22,6 +22,7 @@ function settings(change: Partial<DaemonSettings> = {}): DaemonSettings {
     logLevel: 'info',
     engine: 'zlib',
     writeProfile: false,
+    imports: IMPORT_DEFAULTS,
     ...change,
   };
 }

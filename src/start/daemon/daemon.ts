@@ -9,6 +9,7 @@ import { httpServer } from './http-server.ts';
 import { libraryClients } from './library-clients.ts';
 import { libraryUpkeep } from './library-upkeep.ts';
 import { type LocalClient, localClient } from './local-client.ts';
+import { openImports } from './open-imports.ts';
 import { openDirectoryLibrary } from './open-library.ts';
 import { pinoLog, pinoLogger } from './pino-log.ts';
 import { tokenSecret } from './token-secret.ts';
@@ -47,12 +48,14 @@ export async function startDaemon(
   });
   undo.use(opened);
   const { library, codec } = opened;
+  const imports = undo.use(await openImports(library, settings.dataDirectory, settings.imports));
   const server = await httpServer({
     settings,
     backend: {
       clients: libraryClients(library.accounts),
       upkeep: libraryUpkeep(library),
       library: ({ accountId }) => library.forAccount(accountId),
+      imports: ({ accountId }) => imports.forAccount(accountId),
       openFile: async ({ accountId }, id, form) => {
         const image = await library.forAccount(accountId).open(id);
         return form === 'raw' ? publishRaw(image, codec) : publishRawGz(image);

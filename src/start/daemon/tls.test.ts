@@ -7,6 +7,7 @@ import { PassThrough } from 'node:stream';
 import { after, test } from 'node:test';
 import { isFailure } from '../../base/index.ts';
 import { DaemonClient } from '../client/daemon-client.ts';
+import { IMPORT_DEFAULTS } from '../settings/daemon-settings.ts';
 import { startDaemon } from './daemon.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'ingot-tls-'));
@@ -38,6 +39,7 @@ test('a daemon with a certificate speaks TLS, and only to who trusts it', async 
     logLevel: 'error',
     engine: 'zlib',
     writeProfile: false,
+    imports: IMPORT_DEFAULTS,
   } as const;
   await using daemon = await startDaemon(settings, {
     version: '0.0.0',

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
-import { errnoOf, IngotError } from '../../base/index.ts';
+import { errnoOf, GIB, IngotError, parseDuration, parseSize } from '../../base/index.ts';
 import { defaultDataDirectory, type Env } from './data-directory.ts';
 
 /** Where the daemon listens: a host and a TCP port (0 lets the system choose one). */
@@ -41,6 +41,44 @@ const yesOrNo = z.union([
     .transform((t) => ['true', 'yes', '1'].includes(t)),
 ]);
 
+/** What uploads and imports may take. */
+export interface ImportSettings {
+  /** Bytes of one upload, as they are sent. */
+  readonly maxUploadBytes: number;
+  /** Size of the disk that an upload unpacks to. */
+  readonly maxImageBytes: number;
+  /** Bytes of the data directory's disk that uploads leave free. */
+  readonly diskReserveBytes: number;
+  /** An upload to which nothing is added for so long is given up. */
+  readonly uploadExpiryMs: number;
+}
+
+/** What holds where nothing else is said. */
+export const IMPORT_DEFAULTS: ImportSettings = {
+  maxUploadBytes: 1024 * GIB,
+  maxImageBytes: 4096 * GIB,
+  diskReserveBytes: GIB,
+  uploadExpiryMs: 24 * 3_600_000,
+};
+
+const size = z
+  .union([z.string(), z.number()])
+  .transform((given, context) =>
+    numberOr(context, parseSize(String(given)), `${given} is no size`),
+  );
+
+const duration = z
+  .union([z.string(), z.number()])
+  .transform((given, context) =>
+    numberOr(context, parseDuration(String(given)), `${given} is no duration`),
+  );
+
+function numberOr(context: z.RefinementCtx, value: number | undefined, message: string): number {
+  if (value !== undefined) return value;
+  context.addIssue({ code: 'custom', message });
+  return z.NEVER;
+}
+
 /**
  * Every setting of the daemon under its name on the command line without the dashes. The same names
  * stand in the YAML file; the environment has them as `INGOT_PUBLIC_URL` and so on.
@@ -56,6 +94,10 @@ const daemonSettingsShape = {
   engine: z.enum(['auto', 'isal', 'zlib']).default('auto'),
   // Not `profile`: INGOT_PROFILE is the name of the one that commands use.
   'keep-profile': yesOrNo.default(true),
+  'max-upload': size.default(IMPORT_DEFAULTS.maxUploadBytes),
+  'max-image': size.default(IMPORT_DEFAULTS.maxImageBytes),
+  'disk-reserve': size.default(IMPORT_DEFAULTS.diskReserveBytes),
+  'upload-expiry': duration.default(IMPORT_DEFAULTS.uploadExpiryMs),
 } as const;
 
 type SettingName = keyof typeof daemonSettingsShape;
@@ -77,6 +119,7 @@ export interface DaemonSettings {
   readonly engine: 'auto' | 'isal' | 'zlib';
   /** Whether a profile for the local user is kept up to date. */
   readonly writeProfile: boolean;
+  readonly imports: ImportSettings;
 }
 
 /** Where settings come from. */
@@ -123,6 +166,12 @@ export function readDaemonSettings(sources: SettingSources): DaemonSettings {
     logLevel: values['log-level'],
     engine: values.engine,
     writeProfile: values['keep-profile'],
+    imports: {
+      maxUploadBytes: values['max-upload'],
+      maxImageBytes: values['max-image'],
+      diskReserveBytes: values['disk-reserve'],
+      uploadExpiryMs: values['upload-expiry'],
+    },
   };
 }
 

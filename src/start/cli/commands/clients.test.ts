@@ -7,6 +7,7 @@ import { text } from 'node:stream/consumers';
 import { after, describe, test } from 'node:test';
 import { runCli } from '../../../../test/fakes/cli-run.ts';
 import { startDaemon } from '../../daemon/daemon.ts';
+import { IMPORT_DEFAULTS } from '../../settings/daemon-settings.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'ingot-clients-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -21,6 +22,7 @@ const daemon = await startDaemon(
     logLevel: 'info',
     engine: 'zlib',
     writeProfile: false,
+    imports: IMPORT_DEFAULTS,
   },
   { version: '0.0.0', logTarget: logged },
 );

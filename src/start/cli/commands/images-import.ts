@@ -1,13 +1,13 @@
 import { basename } from 'node:path';
 import { type Command, Option } from '@commander-js/extra-typings';
 import { IngotError } from '../../../base/index.ts';
+import { openImageFile, openImageStream } from '../../../capture/adapters/open-image-file.ts';
 import { openSnapshotSource } from '../../../capture/adapters/open-snapshot-source.ts';
 import {
   DEFAULT_MAX_FREEZE_MS,
   MAX_STALL_MS,
   type SnapshotSource,
 } from '../../../capture/index.ts';
-import { openImportFile, openImportStream } from '../../client/open-import-source.ts';
 import type { CliContext } from '../context.ts';
 import {
   type DaemonOptions,
@@ -133,8 +133,8 @@ function openSource(
     signal: context.signal,
   };
   return file === undefined || file === '-'
-    ? openImportStream(context.stdin, request)
-    : openImportFile(file, request);
+    ? openImageStream(context.stdin, request)
+    : openImageFile(file, request);
 }
 
 /** Opens what runs; whatever would be written to while it is frozen must lie elsewhere. */

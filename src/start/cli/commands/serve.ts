@@ -41,6 +41,10 @@ export function registerServe(program: Command, context: CliContext): void {
         'error',
       ]),
     )
+    .option('--max-upload <size>', 'largest upload or download, as it is sent (1T)')
+    .option('--max-image <size>', 'largest disk that one unpacks to (4T)')
+    .option('--disk-reserve <size>', 'what uploads leave free of the disk (1G)')
+    .option('--upload-expiry <time>', 'when an upload to which nothing comes is given up (24h)')
     .option('--no-profile', 'keep no profile for the local user')
     .option('--config <file>', 'YAML file with settings')
     .addHelpText('after', EXAMPLES)
@@ -55,6 +59,10 @@ export function registerServe(program: Command, context: CliContext): void {
           ...(options.trustProxy === undefined ? {} : { 'trust-proxy': options.trustProxy }),
           ...(options.engine === undefined ? {} : { engine: options.engine }),
           ...(options.logLevel === undefined ? {} : { 'log-level': options.logLevel }),
+          ...(options.maxUpload === undefined ? {} : { 'max-upload': options.maxUpload }),
+          ...(options.maxImage === undefined ? {} : { 'max-image': options.maxImage }),
+          ...(options.diskReserve === undefined ? {} : { 'disk-reserve': options.diskReserve }),
+          ...(options.uploadExpiry === undefined ? {} : { 'upload-expiry': options.uploadExpiry }),
           ...(options.profile ? {} : { 'keep-profile': false }),
         },
         env: context.env,

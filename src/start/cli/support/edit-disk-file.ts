@@ -8,6 +8,7 @@ import {
   readDiskLayout,
 } from '../../../bytes/index.ts';
 import { openFileTarget } from '../../../capture/adapters/file-target.ts';
+import { openImageFile } from '../../../capture/adapters/open-image-file.ts';
 import { type CaptureFacts, dumpSnapshot, type SnapshotSource } from '../../../capture/index.ts';
 import {
   applySteps,
@@ -20,7 +21,6 @@ import {
   type MountableFilesystem,
 } from '../../../publish/generalize/adapters/edit-mounted.ts';
 import { formatName, type GeneralizeStep, planGeneralize } from '../../../publish/index.ts';
-import { openImportFile } from '../../client/open-import-source.ts';
 import type { CliContext } from '../context.ts';
 
 /** Room for the first boot: new host keys, a journal, a few logs. */
@@ -199,7 +199,7 @@ export async function openEditedFile(
   { capture, spoolFolder }: { readonly capture: CaptureFacts; readonly spoolFolder: string },
 ): Promise<SnapshotSource> {
   const { signal } = context;
-  const source = await openImportFile(path, {
+  const source = await openImageFile(path, {
     name: 'disk',
     freeSpace: 'zero',
     spoolFolder,

@@ -11,6 +11,7 @@ import { startMemoryDaemon } from '../../../../../test/fakes/memory-daemon.ts';
 import { DaemonClient } from '../../../client/daemon-client.ts';
 import { HttpIngestTarget } from '../../../client/http-ingest-target.ts';
 import { startDaemon } from '../../../daemon/daemon.ts';
+import { IMPORT_DEFAULTS } from '../../../settings/daemon-settings.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'ingot-from-library-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -26,6 +27,7 @@ const daemon = await startDaemon(
     logLevel: 'info',
     engine: 'zlib',
     writeProfile: false,
+    imports: IMPORT_DEFAULTS,
   },
   { version: '0.0.0', logTarget: new PassThrough() },
 );

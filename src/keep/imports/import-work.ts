@@ -1,0 +1,134 @@
+import { type Clock, type Id, IngotError, type OnProgress } from '../../base/index.ts';
+import type { SnapshotSource } from '../../capture/index.ts';
+import type { SegmentCodec } from '../chunks/segment-codec.ts';
+import type { IngestSession } from '../ingest/ingest-session.ts';
+import { ingestSnapshot } from '../ingest/ingest-snapshot.ts';
+import type { OpenSpool } from '../ingest/spool.ts';
+import type { Job } from '../jobs/job-catalogue.ts';
+import type { JobControl } from '../jobs/job-runner.ts';
+import type { Catalogue, ImageRow } from '../library/catalogue.ts';
+import type { ImageDescription } from '../library/image.ts';
+import { Mutex } from '../library/mutex.ts';
+import type { DiskFormat, ImportLimits, ImportOrder } from './import-order.ts';
+import type { UploadSpool } from './upload-spool.ts';
+
+/** A received file that is to become a disk. */
+export interface ReceivedFile {
+  readonly path: string;
+  /** How people know it. */
+  readonly name: string;
+  /** For what is made of it on the way; removed with everything in it afterwards. */
+  readonly folder: string;
+  /** Undefined: by its first bytes. */
+  readonly format: DiskFormat | undefined;
+  readonly freeSpace: 'zero' | 'keep';
+  /** The disk must not be larger. */
+  readonly maxDiskBytes: number;
+  /** Bytes that must stay free where `folder` lies. */
+  readonly keepFreeBytes: number;
+  readonly signal: AbortSignal;
+  readonly onProgress: OnProgress;
+}
+
+/**
+ * Opens what was received as a source: unpacks it and converts it, whatever it holds. It may be
+ * hostile.
+ */
+export type OpenReceived = (file: ReceivedFile) => Promise<SnapshotSource>;
+
+/** What {@link ImportWork} works with. */
+export interface ImportWorkParts {
+  readonly catalogue: Catalogue;
+  readonly clock: Clock;
+  readonly codec: SegmentCodec;
+  readonly spool: UploadSpool;
+  readonly limits: ImportLimits;
+  readonly openSource: OpenReceived;
+  /** What an ingest puts by; not in the folders of the imports. */
+  readonly openSpool: OpenSpool;
+  /** Opens a session that makes an image which is `creating`. */
+  readonly beginIngest: (
+    accountId: Id<'acc'>,
+    description: ImageDescription,
+    imageId: Id<'img'>,
+  ) => Promise<IngestSession>;
+}
+
+/** Makes images of what was received; the work of the jobs `import`. */
+export class ImportWork {
+  readonly #parts: ImportWorkParts;
+  /** Each ingest wants all cores and 100 MB: one at a time. */
+  readonly #ingestGate = new Mutex();
+  readonly #running = new Map<string, Promise<string>>();
+
+  constructor(parts: ImportWorkParts) {
+    this.#parts = parts;
+  }
+
+  async run(job: Job, control: JobControl): Promise<string> {
+    const running = this.#run(job.subject, control);
+    this.#running.set(job.subject, running);
+    try {
+      return await running;
+    } finally {
+      this.#running.delete(job.subject);
+    }
+  }
+
+  /** Waits until nobody works on the image. */
+  async ended(imageId: Id<'img'>): Promise<void> {
+    await this.#running.get(imageId)?.catch(() => undefined);
+  }
+
+  async #run(imageId: string, control: JobControl): Promise<string> {
+    const { catalogue, spool } = this.#parts;
+    const order = await catalogue.importOrder(imageId);
+    const row = await catalogue.image(imageId);
+    if (order === undefined || row === undefined) {
+      throw new IngotError('image-not-found', `the import of ${imageId} has ended`);
+    }
+    // A process that ended between the commit and the end of the order has made it already.
+    if (row.status === 'failed') throw new IngotError('ingest-expired', 'its making broke off');
+    const image = row.status === 'creating' ? await this.#make(order, row, control) : row;
+    await catalogue.endImport(order.imageId, '');
+    await spool.remove(order.imageId);
+    return JSON.stringify({
+      image: order.imageId,
+      virtual_size_bytes: image.virtualSizeBytes,
+      added_bytes: image.addedBytes,
+    });
+  }
+
+  async #make(
+    order: ImportOrder,
+    row: ImageRow,
+    { signal, onProgress }: JobControl,
+  ): Promise<Pick<ImageRow, 'virtualSizeBytes' | 'addedBytes'>> {
+    const { spool, limits, openSource, openSpool, beginIngest, codec, clock } = this.#parts;
+    const { imageId, accountId, format, freeSpace } = order;
+    await using source = await openSource({
+      path: spool.fileOf(imageId),
+      name: row.name,
+      folder: spool.folderOf(imageId),
+      format,
+      freeSpace,
+      maxDiskBytes: limits.imageBytes,
+      keepFreeBytes: limits.diskReserveBytes,
+      signal,
+      onProgress,
+    });
+    onProgress({ doneBytes: 0, totalBytes: source.sizeBytes, stage: 'waiting for another import' });
+    return await this.#ingestGate.run(() =>
+      ingestSnapshot({
+        source,
+        target: { begin: (description) => beginIngest(accountId, description, imageId) },
+        codec,
+        description: row,
+        onProgress,
+        signal,
+        openSpool,
+        clock,
+      }),
+    );
+  }
+}

@@ -1,0 +1,212 @@
+import assert from 'node:assert/strict';
+import { createReadStream, existsSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { bytesOf, descriptionOf } from '../../../test/contracts/ingest-session.ts';
+import {
+  ACCOUNT,
+  openTestLibrary,
+  readDisk,
+  type TestLibrary,
+} from '../../../test/contracts/test-library.ts';
+import { ManualClock } from '../../../test/fakes/manual-clock.ts';
+import { isFailure } from '../../base/index.ts';
+import { openSpooled, spoolFile } from '../../capture/adapters/spooled-snapshot.ts';
+import { DirectoryUploadSpool } from '../adapters/directory-upload-spool.ts';
+import { fileSpools } from '../adapters/file-spool.ts';
+import type { OpenReceived } from './import-work.ts';
+import type { ImportParts, ImportRequest, Imports, UploadPart } from './imports.ts';
+
+const disk = bytesOf(7, 300_000);
+const LIMITS = {
+  uploadBytes: 1_000_000,
+  imageBytes: 1_000_000,
+  diskReserveBytes: 0,
+  perAccount: 4,
+  expiryMs: 3_600_000,
+};
+const REQUEST: ImportRequest = {
+  description: descriptionOf('web'),
+  sha256: undefined,
+  sizeBytes: undefined,
+  format: undefined,
+  freeSpace: 'keep',
+};
+const WHOLE: UploadPart = {
+  offsetBytes: 0,
+  totalBytes: undefined,
+  isLast: true,
+  partSha256: undefined,
+  sha256: undefined,
+};
+
+async function* body(...pieces: Buffer[]): AsyncGenerator<Buffer> {
+  yield* pieces;
+}
+
+const openPlain: OpenReceived = async (file) =>
+  await openSpooled(await spoolFile(createReadStream(file.path), file), file);
+
+function open(test: TestLibrary, changes: Partial<ImportParts> = {}): Promise<Imports> {
+  const uploads = join(test.folder, 'uploads');
+  mkdirSync(uploads, { recursive: true });
+  return test.library.openImports({
+    spool: new DirectoryUploadSpool(uploads),
+    openSource: openPlain,
+    openSpool: fileSpools(uploads),
+    limits: LIMITS,
+    ...changes,
+  });
+}
+
+async function statusOf(test: TestLibrary, imageId: string): Promise<string> {
+  for (const deadline = performance.now() + 10_000; performance.now() < deadline; ) {
+    const { status, failure } = await test.account.show(imageId);
+    if (status !== 'creating') return failure === undefined ? status : `${status}: ${failure}`;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return 'creating';
+}
+
+async function isGone(test: TestLibrary, imageId: string): Promise<void> {
+  const folder = join(test.folder, 'uploads', imageId);
+  for (const deadline = performance.now() + 10_000; existsSync(folder); ) {
+    assert.ok(performance.now() < deadline, `${folder} is still there`);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+describe('an import', () => {
+  test('that nobody goes on with is given up when its time is over', async () => {
+    const clock = new ManualClock();
+    await using library = await openTestLibrary({ clock });
+    await using imports = await open(library);
+    const { image } = await imports.begin(ACCOUNT, REQUEST);
+    await clock.advance(LIMITS.expiryMs - 120_000);
+    const part = { ...WHOLE, isLast: false };
+    await imports.receive(ACCOUNT, image.id, body(disk.subarray(0, 1000)), part);
+    await clock.advance(LIMITS.expiryMs - 120_000);
+    assert.equal((await imports.state(ACCOUNT, image.id)).offsetBytes, 1000);
+    await clock.advance(240_000);
+    assert.equal(await statusOf(library, image.id), 'failed: the upload was abandoned');
+    await isGone(library, image.id);
+  });
+
+  test('whose daemon ended is made by the next one, under its id', async () => {
+    await using library = await openTestLibrary();
+    const inside = Promise.withResolvers<void>();
+    let imageId = '';
+    {
+      const stuck: OpenReceived = ({ signal }) => {
+        inside.resolve();
+        return new Promise((_resolve, reject) => {
+          signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+        });
+      };
+      await using imports = await open(library, { openSource: stuck });
+      const sent = await imports.upload(ACCOUNT, REQUEST, body(disk), WHOLE);
+      imageId = sent.image.id;
+      await inside.promise;
+      await library.reopen();
+    }
+    // A library without imports, such as that of a command, leaves them alone.
+    assert.equal((await library.account.show(imageId)).status, 'creating');
+    await using _imports = await open(library);
+    assert.equal(await statusOf(library, imageId), 'available');
+    assert.ok((await readDisk(library.account, imageId)).equals(disk));
+    const [job] = await library.library.jobs.list({ isOpen: undefined, limit: 1000 });
+    assert.ok(job !== undefined);
+  });
+
+  test('that was made before its daemon ended is not made again', async () => {
+    await using library = await openTestLibrary();
+    const openings: string[] = [];
+    let imageId = '';
+    {
+      const closesLate: OpenReceived = async (file) => {
+        openings.push(file.name);
+        const source = await openPlain(file);
+        const close = source[Symbol.asyncDispose].bind(source);
+        return Object.assign(source, {
+          [Symbol.asyncDispose]: async () => {
+            await close();
+            await new Promise<void>((resolve) => {
+              if (file.signal.aborted) resolve();
+              file.signal.addEventListener('abort', () => resolve());
+            });
+            throw file.signal.reason;
+          },
+        });
+      };
+      await using imports = await open(library, { openSource: closesLate });
+      imageId = (await imports.upload(ACCOUNT, REQUEST, body(disk), WHOLE)).image.id;
+      assert.equal(await statusOf(library, imageId), 'available');
+      await library.reopen();
+    }
+    assert.ok(existsSync(join(library.folder, 'uploads', imageId)));
+    await using _imports = await open(library);
+    await isGone(library, imageId);
+    assert.deepEqual(openings, ['web']);
+    assert.ok((await readDisk(library.account, imageId)).equals(disk));
+  });
+
+  test('that is given up while it is made, or before, leaves nothing', async () => {
+    await using library = await openTestLibrary();
+    const inside = Promise.withResolvers<void>();
+    const stuck: OpenReceived = ({ signal }) => {
+      inside.resolve();
+      return new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+      });
+    };
+    await using imports = await open(library, { openSource: stuck });
+    const sent: string[] = [];
+    for (let n = 0; n < 3; n++) {
+      sent.push((await imports.upload(ACCOUNT, REQUEST, body(disk), WHOLE)).image.id);
+    }
+    await inside.promise;
+    const open1 = await library.library.jobs.list({ isOpen: true, limit: 10 });
+    const states = open1.map(({ state }) => state).sort();
+    assert.deepEqual(states, ['queued', 'running', 'running']);
+    const cancelled = open1.find(({ state }) => state === 'queued');
+    assert.ok(cancelled !== undefined);
+    await library.library.jobs.cancel(cancelled.id);
+    assert.match(await statusOf(library, cancelled.subject), /^failed: job-..... was cancelled$/);
+    for (const imageId of sent) {
+      await library.account.destroy(imageId);
+      await assert.rejects(library.account.show(imageId), (thrown) =>
+        isFailure(thrown, 'image-not-found'),
+      );
+      assert.equal(existsSync(join(library.folder, 'uploads', imageId)), false);
+    }
+  });
+
+  test('is sent by one request at a time: the newest', async () => {
+    await using library = await openTestLibrary();
+    await using imports = await open(library);
+    const { image } = await imports.begin(ACCOUNT, REQUEST);
+    const taken = Promise.withResolvers<void>();
+    async function* silent(): AsyncGenerator<Buffer> {
+      yield disk.subarray(0, 1000);
+      taken.resolve();
+      await new Promise(() => undefined);
+    }
+    const first = imports.receive(ACCOUNT, image.id, silent(), WHOLE);
+    const ended = assert.rejects(first, (thrown) => isFailure(thrown, 'ingest-expired'));
+    await taken.promise;
+    const rest = { ...WHOLE, offsetBytes: 1000 };
+    await imports.receive(ACCOUNT, image.id, body(disk.subarray(1000)), rest);
+    await ended;
+    assert.equal(await statusOf(library, image.id), 'available');
+    assert.ok((await readDisk(library.account, image.id)).equals(disk));
+  });
+
+  test('is refused where it would take the space that stays free', async () => {
+    await using library = await openTestLibrary();
+    const limits = { ...LIMITS, diskReserveBytes: Number.MAX_SAFE_INTEGER };
+    await using imports = await open(library, { limits });
+    await assert.rejects(imports.begin(ACCOUNT, REQUEST), (thrown) =>
+      isFailure(thrown, 'library-full'),
+    );
+  });
+});

@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { systemClock } from '../../src/base/index.ts';
+import type { WireImport } from '../fakes/upload-client.ts';
+import { uploadClient } from '../fakes/upload-client.ts';
+import { missingTools } from '../interop/disk-image.ts';
+import { type ChildDaemon, daemonFolder } from './child-daemon.ts';
+
+const missing = missingTools('curl', 'xz').join(', ');
+const folder = mkdtempSync(join(tmpdir(), 'ingot-uploads-'));
+const daemons = daemonFolder(folder);
+after(() => {
+  daemons.killAll();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const disk = Buffer.concat([randomBytes(3_000_000), Buffer.alloc(2_000_000), randomBytes(576)]);
+const file = join(folder, 'disk.img');
+writeFileSync(file, disk);
+
+interface Answer {
+  readonly status: number;
+  readonly headers: string;
+  readonly body: WireImport;
+}
+
+/** Runs the real curl. */
+function curl(token: string, ...words: string[]): Answer {
+  const argv = ['-sS', '-D', '-', '-H', `Authorization: Bearer ${token}`, ...words];
+  const { stdout, stderr } = spawnSync('curl', argv, { encoding: 'utf8' });
+  // Interim answers come first: 100 Continue.
+  const heads = stdout.split('\r\n\r\n');
+  const headers = heads.findLast((head) => head.startsWith('HTTP/')) ?? '';
+  const text = heads.at(-1) ?? '';
+  const status = Number(/^HTTP\/\S+ (\d+)/.exec(headers)?.[1]);
+  assert.ok(status > 0, stderr);
+  return { status, headers, body: text.startsWith('{') ? JSON.parse(text) : undefined };
+}
+
+function download(daemon: ChildDaemon, token: string, imageId: string): Buffer {
+  const raw = join(folder, 'back.raw');
+  const url = `${daemon.url}/api/ingot/v1/images/${imageId}/raw`;
+  const argv = ['-sSf', '-H', `Authorization: Bearer ${token}`, '-o', raw, url];
+  assert.equal(spawnSync('curl', argv).status, 0);
+  return readFileSync(raw);
+}
+
+describe('uploads by curl', { skip: missing === '' ? false : `not installed: ${missing}` }, () => {
+  test('curl -T of a compressed disk makes an image', async () => {
+    const daemon = await daemons.start();
+    const client = await uploadClient(daemon.env);
+    const packed = join(folder, 'disk.img.xz');
+    assert.equal(spawnSync('sh', ['-c', 'xz -0 -c "$1" > "$2"', 'sh', file, packed]).status, 0);
+    const sum = spawnSync('sha256sum', [packed], { encoding: 'utf8' }).stdout.slice(0, 64);
+    const sent = curl(client.token, '-T', packed, `${client.api}/images?name=web&sha256=${sum}`);
+    assert.equal(sent.status, 202, sent.headers);
+    assert.match(sent.headers, /^location: \/api\/ingot\/v1\/images\/img-\w{5}$/im);
+    const image = await client.settled(sent.body.image.id);
+    assert.equal(image.status, 'available', image.failure ?? '');
+    assert.ok(download(daemon, client.token, image.id).equals(disk));
+    assert.equal(await daemon.end('SIGTERM'), 0);
+  });
+
+  test('curl -C goes on with an upload whose daemon was killed in its middle', async () => {
+    const first = await daemons.start();
+    const begun = await uploadClient(first.env);
+    const json = ['-H', 'Content-Type: application/json', '-d', '{"name":"in pieces"}'];
+    const { image } = curl(begun.token, ...json, `${begun.api}/images`).body;
+    const path = `/images/${image.id}/upload`;
+    const slow = spawn(
+      'curl',
+      [
+        ...['-sS', '--limit-rate', '1000000', '-T', file],
+        ...['-H', `Authorization: Bearer ${begun.token}`, `${begun.api}${path}`],
+      ],
+      { stdio: 'ignore' },
+    );
+    for (const deadline = performance.now() + 10_000; performance.now() < deadline; ) {
+      const { size = 0 } = daemons.fileAt(`uploads/${image.id}/received`) ?? {};
+      if (size > 500_000) break;
+      await systemClock.sleep(20);
+    }
+    await first.end('SIGKILL');
+    slow.kill('SIGKILL');
+    const second = await daemons.start();
+    const client = await uploadClient(second.env);
+    const head = curl(client.token, '-I', `${client.api}${path}`);
+    const offset = /^upload-offset: (\d+)$/im.exec(head.headers)?.[1] ?? '';
+    assert.ok(Number(offset) > 500_000 && Number(offset) < disk.byteLength, head.headers);
+    const sent = curl(client.token, '-C', offset, '-T', file, `${client.api}${path}`);
+    assert.equal(sent.status, 202, sent.headers);
+    const made = await client.settled(image.id);
+    assert.equal(made.status, 'available', made.failure ?? '');
+    assert.ok(download(second, client.token, image.id).equals(disk));
+    assert.equal(await second.end('SIGTERM'), 0);
+  });
+
+  test('an upload that was acknowledged is an image after kill -9', async () => {
+    const first = await daemons.start();
+    const sender = await uploadClient(first.env);
+    const sent = curl(sender.token, '-T', file, `${sender.api}/images?name=acknowledged`);
+    assert.equal(sent.status, 202);
+    await first.end('SIGKILL');
+    const second = await daemons.start();
+    const client = await uploadClient(second.env);
+    const image = await client.settled(sent.body.image.id);
+    assert.equal(image.status, 'available', image.failure ?? '');
+    assert.ok(download(second, client.token, image.id).equals(disk));
+    assert.equal(await second.end('SIGTERM'), 0);
+  });
+});
