@@ -1,5 +1,5 @@
 import type { ByteReader, DiskMap, DiskState, Extent } from '../bytes/index.ts';
-import type { DiskReader } from './disk-reader.ts';
+import type { DiskReader, LentBytes } from './disk-reader.ts';
 import type { FreezeGuard } from './freeze.ts';
 import type {
   CaptureFacts,
@@ -65,14 +65,27 @@ class DiskPass implements SnapshotPass {
     this.#end = setup.end;
   }
 
-  async read(offsetBytes: number, lengthBytes: number): Promise<Buffer> {
+  read(offsetBytes: number, lengthBytes: number): Promise<Buffer> {
+    return this.#checked(() => this.#reader.read(offsetBytes, lengthBytes));
+  }
+
+  lend(offsetBytes: number, lengthBytes: number): Promise<LentBytes> {
+    return this.#checked(async () => {
+      const lent = await this.#reader.lend?.(offsetBytes, lengthBytes);
+      if (lent !== undefined) return lent;
+      const bytes = await this.#reader.read(offsetBytes, lengthBytes);
+      return { bytes, release: () => undefined };
+    });
+  }
+
+  async #checked<T>(read: () => Promise<T>): Promise<T> {
     if (this.#isOver) throw new Error('the pass is over');
     this.freeze?.check();
-    const bytes = await this.#reader.read(offsetBytes, lengthBytes);
+    const result = await read();
     // Checked after the read: bytes that arrived once the freeze was over are of another instant.
     this.freeze?.check();
     this.freeze?.progressed();
-    return bytes;
+    return result;
   }
 
   async end(): Promise<void> {

@@ -6,6 +6,23 @@ export interface WriteWatch {
   wrote(bytes: number): void;
 }
 
+/** A target whose bytes can be written in any order, and more than once: a file or a device. */
+export interface PositionedTarget {
+  /** Whether it reads as zeros where nothing was written: true for files, false for devices. */
+  readonly isBlank: boolean;
+  /**
+   * Gives it its size, before anything is written.
+   *
+   * @throws IngotError `target-full`, `target-unwritable`, as all calls do
+   */
+  begin(sizeBytes: number): Promise<void>;
+  writeAt(offsetBytes: number, bytes: Uint8Array, watch: WriteWatch): Promise<void>;
+  /** Makes a range read as zeros; a file gives its space back. */
+  zeroAt(offsetBytes: number, lengthBytes: number, watch: WriteWatch): Promise<void>;
+  /** Brings what was written to the disk, so that a later write need not wait for it. */
+  sync(): Promise<void>;
+}
+
 /**
  * Where a dump goes: a file that appears whole or not at all, or a pipe.
  *
@@ -16,6 +33,8 @@ export interface DumpTarget extends AsyncDisposable {
   readonly isSparse: boolean;
   /** Bytes that fit, or undefined when nobody knows. */
   readonly roomBytes: number | undefined;
+  /** Writes anywhere, instead of `write` and `skip`; undefined where bytes go in order only. */
+  readonly positioned?: PositionedTarget | undefined;
   /**
    * Writes all of `bytes` behind what was written before.
    *

@@ -6,6 +6,8 @@ export {
   type FreezeLimits,
   MAX_STALL_MS,
 } from './freeze.ts';
+export { readLivePasses } from './live-passes.ts';
+export { readAhead } from './read-ahead.ts';
 export type {
   CaptureFacts,
   Consistency,

@@ -1,4 +1,5 @@
-import type { ByteReader, Extent, FileExtents } from '../bytes/index.ts';
+import type { Extent, FileExtents } from '../bytes/index.ts';
+import type { MayLend } from './disk-reader.ts';
 
 /** What a snapshot can promise about the instant that it shows (docs/capture.md). */
 export type Consistency = 'frozen' | 'crash-consistent' | 'none';
@@ -25,7 +26,7 @@ export interface HeldFreeze {
 }
 
 /** One reading of a source: which bytes matter, where its files lie, and the bytes. */
-export interface SnapshotPass extends ByteReader {
+export interface SnapshotPass extends MayLend {
   readonly kind: 'live' | 'frozen';
   /** What to read, ascending and merged; everything else of the disk reads as zeros. */
   readonly extents: readonly Extent[];

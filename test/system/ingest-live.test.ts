@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,6 +11,7 @@ import { fileSpools } from '../../src/keep/adapters/file-spool.ts';
 import { type AccountLibrary, type Image, ingestSnapshot } from '../../src/keep/index.ts';
 import { publishRaw } from '../../src/publish/index.ts';
 import { openTestLibrary } from '../contracts/test-library.ts';
+import { numberIn, startBusyWriter } from './busy-writer.ts';
 import {
   differences,
   type LoopFilesystem,
@@ -20,35 +19,6 @@ import {
   run,
   treeOf,
 } from './loop-filesystem.ts';
-
-/** Counts up in two files in turn, each write forced out, until it is told to end. */
-const WRITER = `
-const { openSync, writeSync, fsyncSync, writeFileSync } = require('node:fs');
-const [first, second] = ['first', 'second'].map((name) => openSync(process.argv[1] + '/' + name, 'w'));
-for (let n = 1; ; n++) {
-  for (const fd of [first, second]) {
-    writeSync(fd, String(n).padStart(12), 0);
-    fsyncSync(fd);
-  }
-  writeFileSync(process.argv[1] + '/churn-' + (n % 20), 'x'.repeat((n * 7919) % 90000));
-  if (n === 1) process.stdout.write('it writes');
-}
-`;
-
-/** A process that writes to the filesystem without a pause; disposing ends it. */
-async function startWriter(folder: string): Promise<AsyncDisposable> {
-  const child = spawn(process.execPath, ['-e', WRITER, folder], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  await once(child.stdout, 'data');
-  return {
-    [Symbol.asyncDispose]: async () => {
-      const ended = once(child, 'exit');
-      child.kill('SIGKILL');
-      await ended;
-    },
-  };
-}
 
 async function ingest(disk: LoopFilesystem, account: AccountLibrary): Promise<Image> {
   await using source = await openSnapshotSource({
@@ -90,8 +60,6 @@ async function restore(account: AccountLibrary, { id }: Image, path: string): Pr
   }
 }
 
-const numberIn = (path: string): number => Number(readFileSync(path, 'utf8'));
-
 test('an image of a filesystem in use is one instant of it, twice, and the second adds little', async () => {
   using disk = loopFilesystem({ sizeMiB: 128 });
   const still = join(disk.mountPoint, 'still');
@@ -100,7 +68,7 @@ test('an image of a filesystem in use is one instant of it, twice, and the secon
   writeFileSync(join(still, 'large'), randomBytes(12 * MIB));
   await using library = await openTestLibrary({ codec: (await openFastestCodec()).codec });
   const { account } = library;
-  await using _writer = await startWriter(disk.mountPoint);
+  await using _writer = await startBusyWriter(disk.mountPoint);
   let last = 0;
   for (const round of [1, 2]) {
     // Its bytes are never the same twice, and nothing that is deleted may come back.

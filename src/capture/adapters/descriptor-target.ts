@@ -5,12 +5,14 @@ import type { DumpTarget, WriteWatch } from '../dump-target.ts';
 import {
   blockDeviceSize,
   bytesInFlight,
+  enlargePipe,
   openFlags,
   positionOf,
   seekTo,
   setNonBlocking,
   waitWritable,
 } from './libc.ts';
+import { PositionedFile } from './positioned-file.ts';
 import { targetFailure } from './target-failure.ts';
 
 const writeAt = promisify(write);
@@ -18,6 +20,8 @@ const syncFile = promisify(fsync);
 /** How long one wait for a reader lasts before its watch is asked again, in ms. */
 const WAIT_MS = 250;
 const O_APPEND = 0o2000;
+/** What everybody may ask for. @see pipe(7) /proc/sys/fs/pipe-max-size */
+const PIPE_BYTES = 1024 * 1024;
 
 /** A pipe, socket or character device: bytes go in order, and wait for their reader. */
 class PipeTarget implements DumpTarget {
@@ -32,6 +36,7 @@ class PipeTarget implements DumpTarget {
     this.#kind = kind;
     // A write that waits for a reader would hold a thread that nothing can interrupt.
     this.#restoreFlags = setNonBlocking(fd);
+    if (kind === 'pipe') enlargePipe(fd, PIPE_BYTES);
   }
 
   async write(bytes: Uint8Array, watch: WriteWatch): Promise<void> {
@@ -83,6 +88,7 @@ class PipeTarget implements DumpTarget {
 class RedirectedTarget implements DumpTarget {
   readonly isSparse: boolean;
   readonly roomBytes: number | undefined;
+  readonly positioned: PositionedFile | undefined;
   readonly #fd: number;
   readonly #isFile: boolean;
   readonly #startBytes: number;
@@ -99,6 +105,18 @@ class RedirectedTarget implements DumpTarget {
     this.#at = this.#startBytes;
     this.roomBytes = isFile ? undefined : blockDeviceSize(fd) - this.#startBytes;
     if (this.isSparse) ftruncateSync(fd, this.#startBytes);
+    const startBytes = this.#startBytes;
+    this.positioned = isAppended
+      ? undefined
+      : new PositionedFile({
+          fd,
+          label: 'the output',
+          isFile,
+          startBytes,
+          onBegin: (sizeBytes) => {
+            this.#at = startBytes + sizeBytes;
+          },
+        });
   }
 
   async write(bytes: Uint8Array, watch: WriteWatch): Promise<void> {

@@ -1,13 +1,18 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { errnoOf, IngotError } from '../../base/index.ts';
-import type { DiskReader } from '../disk-reader.ts';
+import { BufferPool } from '../buffer-pool.ts';
+import type { DiskReader, LentBytes } from '../disk-reader.ts';
 import { addressOf, blockDeviceSize, cacheBlockSize, flushBlockDeviceCache } from './libc.ts';
 
 /** Suits every logical block size and the DMA alignment of common drivers. */
 const ALIGNMENT = 4096;
 /** Pages of the cache are dropped as a whole, or not at all. */
 const PAGE_BYTES = 4096;
+/** A read of 2 MiB whose ends are not aligned. */
+const LENT_BYTES = 2 * 1024 * 1024 + 2 * ALIGNMENT;
+/** Reads ahead, and reads that are worked on. */
+const MAX_IDLE_ROOMS = 8;
 /** What one read may ask for; larger ones are a mistake of the caller. */
 const MAX_READ_BYTES = 64 * 1024 * 1024;
 
@@ -46,6 +51,7 @@ class DirectReader implements DiskReader {
   readonly #path: string;
   readonly #direct: FileHandle | undefined;
   readonly #buffered: FileHandle;
+  readonly #pool = new BufferPool(() => alignedBuffer(LENT_BYTES), MAX_IDLE_ROOMS);
 
   constructor(setup: {
     readonly path: string;
@@ -60,6 +66,36 @@ class DirectReader implements DiskReader {
   }
 
   async read(offsetBytes: number, lengthBytes: number): Promise<Buffer> {
+    this.#checkRange(offsetBytes, lengthBytes);
+    if (lengthBytes === 0) return Buffer.alloc(0);
+    const span = this.#alignedSpan(offsetBytes, lengthBytes);
+    const room = alignedBuffer(span.to - span.from);
+    await this.#fillFrom(room, span.from);
+    return room.subarray(offsetBytes - span.from, offsetBytes - span.from + lengthBytes);
+  }
+
+  async lend(offsetBytes: number, lengthBytes: number): Promise<LentBytes> {
+    const span = this.#alignedSpan(offsetBytes, lengthBytes);
+    if (span.to - span.from > LENT_BYTES) {
+      return { bytes: await this.read(offsetBytes, lengthBytes), release: () => undefined };
+    }
+    this.#checkRange(offsetBytes, lengthBytes);
+    const room = this.#pool.take();
+    await this.#fillFrom(room.subarray(0, span.to - span.from), span.from);
+    return {
+      bytes: room.subarray(offsetBytes - span.from, offsetBytes - span.from + lengthBytes),
+      release: () => this.#pool.giveBack(room),
+    };
+  }
+
+  #alignedSpan(offsetBytes: number, lengthBytes: number): { from: number; to: number } {
+    return {
+      from: offsetBytes - (offsetBytes % ALIGNMENT),
+      to: Math.min(Math.ceil((offsetBytes + lengthBytes) / ALIGNMENT) * ALIGNMENT, this.sizeBytes),
+    };
+  }
+
+  #checkRange(offsetBytes: number, lengthBytes: number): void {
     const end = offsetBytes + lengthBytes;
     if (!(offsetBytes >= 0 && lengthBytes >= 0 && end <= this.sizeBytes)) {
       throw new IngotError(
@@ -68,10 +104,9 @@ class DirectReader implements DiskReader {
       );
     }
     if (lengthBytes > MAX_READ_BYTES) throw new RangeError(`one read of ${lengthBytes} bytes`);
-    if (lengthBytes === 0) return Buffer.alloc(0);
-    const from = offsetBytes - (offsetBytes % ALIGNMENT);
-    const to = Math.min(Math.ceil(end / ALIGNMENT) * ALIGNMENT, this.sizeBytes);
-    const room = alignedBuffer(to - from);
+  }
+
+  async #fillFrom(room: Buffer, from: number): Promise<void> {
     try {
       await this.#fill(room, from);
     } catch (thrown) {
@@ -79,11 +114,10 @@ class DirectReader implements DiskReader {
       throw new IngotError(
         'source-unreadable',
         `${this.#path} gave ${errnoOf(thrown) ?? 'an error'} at byte ${from}`,
-        { offsetBytes: from, lengthBytes: to - from },
+        { offsetBytes: from, lengthBytes: room.length },
         { cause: thrown },
       );
     }
-    return room.subarray(offsetBytes - from, end - from);
   }
 
   async #fill(room: Buffer, offsetBytes: number): Promise<void> {

@@ -6,6 +6,7 @@ import { isatty } from 'node:tty';
 import { errnoOf, IngotError } from '../../base/index.ts';
 import type { DumpTarget, WriteWatch } from '../dump-target.ts';
 import { openDescriptorTarget } from './descriptor-target.ts';
+import { PositionedFile } from './positioned-file.ts';
 import { targetFailure } from './target-failure.ts';
 
 async function syncFolder(path: string): Promise<void> {
@@ -21,6 +22,7 @@ async function syncFolder(path: string): Promise<void> {
 class FileTarget implements DumpTarget {
   readonly isSparse = true;
   readonly roomBytes: number;
+  readonly positioned: PositionedFile;
   readonly #path: string;
   readonly #partial: string;
   readonly #handle: FileHandle;
@@ -37,6 +39,15 @@ class FileTarget implements DumpTarget {
     this.#partial = setup.partial;
     this.#handle = setup.handle;
     this.roomBytes = setup.roomBytes;
+    this.positioned = new PositionedFile({
+      fd: setup.handle.fd,
+      label: setup.path,
+      isFile: true,
+      startBytes: 0,
+      onBegin: (sizeBytes) => {
+        this.#at = sizeBytes;
+      },
+    });
   }
 
   async write(bytes: Uint8Array, watch: WriteWatch): Promise<void> {
@@ -121,6 +132,7 @@ async function openSpecial(path: string, kind: 'device' | 'pipe'): Promise<DumpT
   return {
     isSparse: target.isSparse,
     roomBytes: target.roomBytes,
+    positioned: target.positioned,
     write: (bytes, watch) => target.write(bytes, watch),
     skip: (lengthBytes) => target.skip(lengthBytes),
     taken: (watch) => target.taken(watch),

@@ -8,6 +8,7 @@ const rawIoctl = libc.func('int ioctl(int fd, unsigned long request, void *argum
 const rawSyncfs = libc.func('int syncfs(int fd)');
 const rawLseek = libc.func('int64_t lseek(int fd, int64_t offset, int whence)');
 const rawPoll = libc.func('int poll(void *fds, unsigned long count, int timeout)');
+const rawFallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
 const rawFcntl = libc.func('int fcntl(int fd, int command, long argument)');
 
 /** @see linux/fs.h, asm-generic/ioctls.h */
@@ -18,10 +19,15 @@ const BLKFLSBUF = 0x1261;
 const BLKBSZGET = 0x80081270;
 const FIONREAD = 0x541b;
 const SIOCOUTQ = 0x5411;
+/** @see linux/falloc.h */
+const FALLOC_FL_KEEP_SIZE = 1;
+const FALLOC_FL_PUNCH_HOLE = 2;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const F_GETFL = 3;
 const F_SETFL = 4;
+/** @see fcntl(2): Linux only */
+const F_SETPIPE_SZ = 1031;
 const O_NONBLOCK = 0o4000;
 const POLLOUT = 4;
 const POLLERR = 8;
@@ -144,6 +150,35 @@ export function setNonBlocking(fd: number): () => void {
   return () => {
     rawFcntl(fd, F_SETFL, flags);
   };
+}
+
+/**
+ * Makes a pipe hold more, so that its writer and reader wait for each other less often. Where that
+ * is not allowed it stays as it is.
+ */
+export function enlargePipe(fd: number, sizeBytes: number): void {
+  rawFcntl(fd, F_SETPIPE_SZ, sizeBytes);
+}
+
+/**
+ * Makes a range read as zeros and gives its space back: of a file, or of a device that can do it
+ * without writing zeros (else `EOPNOTSUPP`).
+ *
+ * @see fallocate(2) FALLOC_FL_PUNCH_HOLE
+ */
+export function punchHole(fd: number, offsetBytes: number, lengthBytes: number): Promise<void> {
+  const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  return new Promise((resolve, reject) => {
+    rawFallocate.async(
+      ...([fd, mode, offsetBytes, lengthBytes] as const),
+      (error: Error | null, result: number) => {
+        if (error !== null) reject(error);
+        // koffi keeps the errno of an asynchronous call for its callback.
+        else if (result !== 0) reject(new LibcError('fallocate', koffi.errno()));
+        else resolve();
+      },
+    );
+  });
 }
 
 /** @returns bytes of a pipe or socket that its reader has not taken yet; 0 where nobody can tell */

@@ -1,6 +1,5 @@
 import { constants, deflateRaw, inflateRaw } from 'node:zlib';
-import { storedSegment, storedSegmentBytes } from '../../bytes/index.ts';
-import { releaseMemory } from '../chunks/release-memory.ts';
+import { releaseMemory, storedSegment, storedSegmentBytes } from '../../bytes/index.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
 import {
   checkedPlain,

@@ -1,7 +1,11 @@
 import { crc32 } from 'node:zlib';
 import { digestOf, IngotError } from '../../base/index.ts';
-import { MAX_CHUNK_BYTES, MAX_CODED_BYTES, type Segment } from '../../bytes/index.ts';
-import { releaseMemory } from './release-memory.ts';
+import {
+  MAX_CHUNK_BYTES,
+  MAX_CODED_BYTES,
+  releaseMemory,
+  type Segment,
+} from '../../bytes/index.ts';
 import type { SegmentCodec } from './segment-codec.ts';
 
 /**

@@ -1,14 +1,12 @@
 import { hash } from 'node:crypto';
-import {
-  type Clock,
-  digestFromBytes,
-  type FailureCode,
-  isFailure,
-  MIB,
-  type OnProgress,
-} from '../../base/index.ts';
+import { type Clock, digestFromBytes, type OnProgress } from '../../base/index.ts';
 import { ChunkCutter, type ChunkRule, totalBytes } from '../../bytes/index.ts';
-import type { SnapshotPass, SnapshotSource } from '../../capture/index.ts';
+import {
+  readAhead,
+  readLivePasses,
+  type SnapshotPass,
+  type SnapshotSource,
+} from '../../capture/index.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
 import type { Image, ImageDescription } from '../library/image.ts';
 import { Delivery, type PlainChunk } from './delivery.ts';
@@ -16,7 +14,6 @@ import { DigestSet } from './digest-set.ts';
 import { EntryLog } from './entry-log.ts';
 import type { IngestSession, IngestTarget } from './ingest-session.ts';
 import { KeptChunks } from './kept-chunks.ts';
-import { readAhead } from './read-ahead.ts';
 import type { OpenSpool } from './spool.ts';
 
 /** What {@link ingestSnapshot} works with. */
@@ -32,27 +29,11 @@ export interface IngestOptions {
   readonly clock: Clock;
 }
 
-/** Live passes before the frozen one. */
-const MAX_LIVE_PASSES = 3;
-
-/** A pass that delivered less leaves so little for the frozen one that memory holds it. */
-const LITTLE_BYTES = 64 * MIB;
-
-/** What a busy system writes during a shorter pass is little. */
-const SHORT_PASS_MS = 15_000;
-
 /**
  * 48 MB of digests, for about 160 GB of data. That is more than is read and hashed in a freeze;
  * beyond it, chunks are only asked for again.
  */
 const MAX_GIVEN_DIGESTS = 2_000_000;
-
-/** A live filesystem may look broken while it changes under its reader. The frozen one may not. */
-const LIVE_TROUBLE: readonly FailureCode[] = [
-  'filesystem-malformed',
-  'source-truncated',
-  'source-unreadable',
-];
 
 /** One image on its way in: what all passes share. */
 interface Ingest {
@@ -122,40 +103,19 @@ async function commit(
 
 /** Delivers most chunks while the source is in use. */
 async function readLive(ingest: Ingest): Promise<void> {
-  const { clock } = ingest.options;
-  for (let turn = 1; turn <= MAX_LIVE_PASSES; turn++) {
-    const startedAt = clock.monotonic();
-    const deliveredBefore = ingest.delivery.deliveredBytes;
-    const isWhole = await readLiveOnce(ingest, turn);
-    await ingest.delivery.flush();
-    if (!isWhole) return;
-    // All of the first pass is new, so only its length tells how much changed meanwhile.
-    const isCalm =
-      turn === 1
-        ? clock.monotonic() - startedAt < SHORT_PASS_MS
-        : ingest.delivery.deliveredBytes - deliveredBefore < LITTLE_BYTES;
-    if (isCalm) return;
-  }
-}
-
-/** @returns false when the source looked broken, as a changing one may */
-async function readLiveOnce(ingest: Ingest, turn: number): Promise<boolean> {
-  const { source } = ingest.options;
-  const { delivery } = ingest;
-  const stage = turn === 1 ? 'reading the live source' : `reading what changed (${turn})`;
-  try {
-    await using undo = new AsyncDisposableStack();
-    const pass = await source.pass('live');
-    undo.defer(() => pass.end());
-    await readPass(ingest, pass, stage, {
-      add: (chunk) => delivery.add(chunk),
-      read: (lengthBytes) => delivery.read(lengthBytes),
-    });
-    return true;
-  } catch (thrown) {
-    if (LIVE_TROUBLE.some((code) => isFailure(thrown, code))) return false;
-    throw thrown;
-  }
+  const { delivery, options } = ingest;
+  await readLivePasses(options.source, {
+    clock: options.clock,
+    read: async (pass, turn) => {
+      const stage = turn === 1 ? 'reading the live source' : `reading what changed (${turn})`;
+      await readPass(ingest, pass, stage, {
+        add: (chunk) => delivery.add(chunk),
+        read: (lengthBytes) => delivery.read(lengthBytes),
+      });
+    },
+    settle: () => delivery.flush(),
+    changedBytes: () => delivery.deliveredBytes,
+  });
 }
 
 /** Reads the frozen source; what is new is delivered after it has thawed. */
@@ -227,7 +187,7 @@ async function readPass(
   };
   const allBytes = totalBytes(extents);
   let doneBytes = 0;
-  for await (const bytes of readAhead(pass, extents, signal)) {
+  for await (const { bytes } of readAhead(pass, extents, { signal })) {
     await take(cutter.push(bytes));
     await sink.read?.(bytes.byteLength);
     doneBytes += bytes.byteLength;

@@ -1,10 +1,10 @@
-import { fstatSync } from 'node:fs';
+import { fstatSync, statSync } from 'node:fs';
 import { type Command, Option } from '@commander-js/extra-typings';
 import { noProgress } from '../../../base/index.ts';
 import { openDescriptorTarget } from '../../../capture/adapters/descriptor-target.ts';
 import { openFileTarget } from '../../../capture/adapters/file-target.ts';
 import { openSnapshotSource } from '../../../capture/adapters/open-snapshot-source.ts';
-import { MAX_STALL_MS } from '../../../capture/index.ts';
+import { DEFAULT_MAX_FREEZE_MS, type DumpTarget, MAX_STALL_MS } from '../../../capture/index.ts';
 import type { CliContext } from '../context.ts';
 import { GENERALIZE_OPTION, SHRINK_OPTION } from '../support/edit-disk-file.ts';
 import { durationOption, writeSnapshot, writtenWhileFrozen } from '../support/snapshot-output.ts';
@@ -12,7 +12,8 @@ import { COMPRESSIONS, compressorNamed } from '../support/stream-compressors.ts'
 
 const EXAMPLES = `
 Examples:
-  ingot snapshot dump -o /media/usb/root.fs              the root filesystem into a file
+  ingot snapshot dump -o /media/usb/root.fs              the root filesystem into a file, frozen
+                                                          for one read only
   ingot snapshot dump -C gzip | ssh host 'cat > root.gz'  compressed, over the network
   ingot snapshot dump --source /dev/sda2 -C zstd -o a.zst a device, mounted or not
   ingot snapshot dump --generalize --shrink -o golden.fs  small, and without this machine's traces
@@ -22,6 +23,13 @@ Examples:
 function isPipe(fd: number): boolean {
   const stat = fstatSync(fd);
   return stat.isFIFO() || stat.isSocket();
+}
+
+/** Whether bytes can be written there in any order, before and while something is frozen. */
+function takesAnyOrder(stdout: DumpTarget | undefined, output: string | undefined): boolean {
+  if (output === undefined) return stdout?.positioned !== undefined;
+  const stat = statSync(output, { throwIfNoEntry: false });
+  return stat === undefined || stat.isFile() || stat.isBlockDevice();
 }
 
 /** `ingot snapshot dump`. */
@@ -43,7 +51,11 @@ export function registerSnapshotDump(snapshot: Command, context: CliContext): vo
       ).choices(['zero', 'keep']),
     )
     .option('--verbatim', 'the exact bytes; the same as --free-space keep')
-    .option('--max-freeze <time>', 'end the freeze, and fail, after this long', durationOption)
+    .option(
+      '--max-freeze <time>',
+      'end the freeze, and fail, after this long (files: 60s)',
+      durationOption,
+    )
     .option('--no-freeze', 'read while it changes; the copy is of no single instant')
     .option(...GENERALIZE_OPTION)
     .option(...SHRINK_OPTION)
@@ -58,16 +70,20 @@ export function registerSnapshotDump(snapshot: Command, context: CliContext): vo
       const stdout = output === undefined ? openDescriptorTarget(1, isTerminal) : undefined;
       if (stdout !== undefined) stack.use(stdout);
       const compressor = await compressorNamed(options.compression);
+      const isEdited = options.generalize === true || options.shrink === true;
+      const isPrecopied = isEdited || (compressor === undefined && takesAnyOrder(stdout, output));
+      const maxFreezeMs = options.maxFreeze ?? (isPrecopied ? DEFAULT_MAX_FREEZE_MS : undefined);
       const source = await openSnapshotSource({
         source: options.source,
         freeSpace: options.verbatim === true ? 'keep' : options.freeSpace,
         freeze: options.freeze,
-        limits: { maxFreezeMs: options.maxFreeze, maxStallMs: MAX_STALL_MS },
+        limits: { maxFreezeMs, maxStallMs: MAX_STALL_MS },
         forbiddenPaths: writtenWhileFrozen(output),
       });
       stack.use(source);
       const target = stdout ?? stack.use(await openFileTarget(output ?? '-'));
-      const onProgress = source.mayChange && isPipe(2) ? noProgress : undefined;
+      // Copies in several passes say nothing while something is frozen.
+      const onProgress = source.mayChange && !isPrecopied && isPipe(2) ? noProgress : undefined;
       const request = { source, target, compressor, output, onProgress };
       await writeSnapshot(context, request, options);
     });

@@ -1,0 +1,126 @@
+import { KIB, MIB } from '../base/index.ts';
+import type { Extent } from '../bytes/index.ts';
+import type { LentBytes, MayLend } from './disk-reader.ts';
+
+/** Reads that are long enough for any disk. */
+const WINDOW_BYTES = 2 * MIB;
+
+/** A gap that is cheaper to read than to jump over. */
+const MAX_GAP_BYTES = 16 * KIB;
+
+/** Reads under way while the bytes before them are worked on. */
+const READS_AHEAD = 3;
+
+/** Bytes of an extent, or of a part of one. */
+export interface ReadPart extends LentBytes {
+  readonly offsetBytes: number;
+}
+
+/** How {@link readAhead} reads. */
+export interface ReadAheadOptions {
+  readonly signal: AbortSignal;
+  /** Whether every part is released once nobody has a view into it: its memory is used again. */
+  readonly lends?: boolean;
+  /** Called when the last read has come, before it is handed out. */
+  readonly onAllRead?: () => Promise<void>;
+}
+
+/** One read, and the parts of it that belong to extents. */
+interface Window {
+  readonly offsetBytes: number;
+  lengthBytes: number;
+  readonly parts: Extent[];
+}
+
+/** Groups extents, and pieces of long ones, into reads. */
+function* windowsOf(extents: Iterable<Extent>): Generator<Window, void, undefined> {
+  let window: Window | undefined;
+  for (const extent of extents) {
+    const end = extent.offsetBytes + extent.lengthBytes;
+    for (let at = extent.offsetBytes; at < end; ) {
+      if (window !== undefined) {
+        const used = at - window.offsetBytes;
+        const gap = used - window.lengthBytes;
+        if (gap > MAX_GAP_BYTES || used >= WINDOW_BYTES) {
+          yield window;
+          window = undefined;
+        }
+      }
+      window ??= { offsetBytes: at, lengthBytes: 0, parts: [] };
+      const used = at - window.offsetBytes;
+      const lengthBytes = Math.min(end - at, WINDOW_BYTES - used);
+      window.parts.push({ offsetBytes: at, lengthBytes });
+      window.lengthBytes = used + lengthBytes;
+      at += lengthBytes;
+    }
+  }
+  if (window !== undefined) yield window;
+}
+
+/** Takes the parts of a window out of its bytes; the last one that is released releases all. */
+function* partsOf(window: Window, { bytes, release }: LentBytes): Generator<ReadPart> {
+  let held = window.parts.length;
+  for (const { offsetBytes, lengthBytes } of window.parts) {
+    const start = offsetBytes - window.offsetBytes;
+    yield {
+      offsetBytes,
+      bytes: bytes.subarray(start, start + lengthBytes),
+      release: () => {
+        held -= 1;
+        if (held === 0) release();
+      },
+    };
+  }
+}
+
+/** A read whose memory nobody else wants. */
+async function keep(bytes: Promise<Buffer>): Promise<LentBytes> {
+  return { bytes: await bytes, release: () => undefined };
+}
+
+/**
+ * Reads extents in order, some reads ahead of whoever takes the bytes.
+ *
+ * @param extents ascending and merged
+ * @returns the bytes of the extents, in buffers that never cross from one extent into the next;
+ *   when it ends, also early, no read is under way any more
+ * @throws what `reader.read` throws, or the signal's reason
+ */
+export async function* readAhead(
+  reader: MayLend,
+  extents: Iterable<Extent>,
+  { signal, lends = false, onAllRead }: ReadAheadOptions,
+): AsyncGenerator<ReadPart, void, undefined> {
+  const windows = windowsOf(extents);
+  const reads: { readonly window: Window; readonly read: Promise<LentBytes> }[] = [];
+  let isDone = false;
+  const startReads = (): void => {
+    while (!isDone && reads.length < READS_AHEAD) {
+      const next = windows.next();
+      if (next.done === true) {
+        isDone = true;
+        return;
+      }
+      const { offsetBytes, lengthBytes } = next.value;
+      const read =
+        lends && reader.lend !== undefined
+          ? reader.lend(offsetBytes, lengthBytes)
+          : keep(reader.read(offsetBytes, lengthBytes));
+      // Whoever comes to it sees the failure; until then it must not count as unhandled.
+      read.catch(() => undefined);
+      reads.push({ window: next.value, read });
+    }
+  };
+  try {
+    for (startReads(); ; startReads()) {
+      signal.throwIfAborted();
+      const first = reads.shift();
+      if (first === undefined) return;
+      const lent = await first.read;
+      if (isDone && reads.length === 0) await onAllRead?.();
+      yield* partsOf(first.window, lent);
+    }
+  } finally {
+    await Promise.allSettled(reads.map(({ read }) => read));
+  }
+}
