@@ -1,4 +1,9 @@
-/** Bytes that arrive in buffers and leave in pieces of other lengths; copies only across buffers. */
+import { pushJoined } from './push-joined.ts';
+
+/**
+ * Bytes that arrive in buffers and leave in pieces of other lengths; copies only across buffers that
+ * do not lie one behind the other.
+ */
 export class ByteQueue {
   readonly #buffers: Buffer[] = [];
   /** Where the first byte lies in the first buffer. */
@@ -13,8 +18,26 @@ export class ByteQueue {
   /** @param bytes must not change any more */
   push(bytes: Buffer): void {
     if (bytes.byteLength === 0) return;
-    this.#buffers.push(bytes);
     this.#length += bytes.byteLength;
+    pushJoined(this.#buffers, bytes);
+  }
+
+  /**
+   * Copies all that waits to the end of `room`, so that no buffer that was pushed is needed any
+   * more, and so that what is pushed next may lie right behind it.
+   */
+  moveToEndOf(room: Buffer): void {
+    const target = room.subarray(room.byteLength - this.#length);
+    if (this.#length > room.byteLength) {
+      throw new RangeError(`${this.#length} bytes wait, and there is room for ${room.byteLength}`);
+    }
+    let at = 0;
+    for (const [i, buffer] of this.#buffers.entries()) {
+      at += buffer.copy(target, at, i === 0 ? this.#start : 0);
+    }
+    this.#buffers.length = 0;
+    this.#start = 0;
+    if (this.#length > 0) this.#buffers.push(target);
   }
 
   /**

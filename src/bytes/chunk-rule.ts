@@ -87,12 +87,20 @@ export class ChunkCutter {
   /**
    * Takes the next bytes of the extents.
    *
-   * @param bytes must not change as long as cuts of it are used
+   * @param bytes must not change as long as cuts of it are used, nor before {@link carryInto}
    * @returns the cuts that are certain now
    */
   *push(bytes: Buffer): Generator<Cut, void, undefined> {
     this.#queue.push(bytes);
     yield* this.#advance();
+  }
+
+  /**
+   * Copies what is not cut yet to the end of `room`: at most 640 KiB. What was pushed may change
+   * then. Bytes that are pushed next and lie right behind `room` are cut without a copy.
+   */
+  carryInto(room: Buffer): void {
+    this.#queue.moveToEndOf(room);
   }
 
   /**

@@ -131,6 +131,7 @@ export {
   WIRE_CODECS,
   type WireCodec,
 } from './pull-frame.ts';
+export { pushJoined } from './push-joined.ts';
 export { releaseMemory } from './release-memory.ts';
 export { parseRpmHeader } from './rpm-header.ts';
 export { MAX_CHUNK_BYTES, MAX_CODED_BYTES, type Segment } from './segment.ts';

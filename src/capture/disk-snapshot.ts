@@ -78,6 +78,10 @@ class DiskPass implements SnapshotPass {
     });
   }
 
+  readInto(offsetBytes: number, target: Buffer): Promise<void> {
+    return this.#checked(() => this.#reader.readInto(offsetBytes, target));
+  }
+
   async #checked<T>(read: () => Promise<T>): Promise<T> {
     if (this.#isOver) throw new Error('the pass is over');
     this.freeze?.check();

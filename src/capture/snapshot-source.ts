@@ -36,6 +36,11 @@ export interface SnapshotPass extends MayLend {
   readonly originBytes: number;
   /** What is held frozen for this pass; undefined where nothing is. */
   readonly freeze?: HeldFreeze | undefined;
+  /**
+   * As `read`, into memory of the caller: `target.byteLength` bytes. Where the source is read
+   * directly, addresses and offsets that are multiples of 4096 save a copy.
+   */
+  readInto(offsetBytes: number, target: Buffer): Promise<void>;
   /** Ends the pass: a frozen pass thaws. Calling it twice is safe. */
   end(): Promise<void>;
 }

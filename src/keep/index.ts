@@ -1,5 +1,6 @@
 export type { Account, ApiClient } from './accounts/account-catalogue.ts';
 export type { Accounts, NewClient } from './accounts/accounts.ts';
+export type { ChunkWorkers, LentBuffer } from './chunks/chunk-workers.ts';
 export type { Disk, DiskFile } from './chunks/disk.ts';
 export type { SegmentCodec } from './chunks/segment-codec.ts';
 export { DISK_FORMATS, type DiskFormat, type ImportLimits } from './imports/import-order.ts';

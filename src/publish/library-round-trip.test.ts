@@ -6,6 +6,7 @@ import { openTestLibrary } from '../../test/contracts/test-library.ts';
 import { MemorySnapshotSource } from '../../test/fakes/memory-snapshot-source.ts';
 import { KIB, MIB, noProgress, systemClock } from '../base/index.ts';
 import { openFastestCodec } from '../keep/adapters/fastest-segment-codec.ts';
+import { openChunkWorkers } from '../keep/adapters/thread-chunk-workers.ts';
 import { ingestSnapshot } from '../keep/index.ts';
 import type { PublishedFile } from './published-file.ts';
 import { publishRaw } from './raw.ts';
@@ -24,6 +25,7 @@ async function bytesOf(file: PublishedFile): Promise<Buffer> {
 
 test('a changing disk goes into a real library and comes back as raw and as .gz', async () => {
   const { codec } = await openFastestCodec();
+  await using workers = openChunkWorkers(codec.name);
   await using library = await openTestLibrary({ codec });
   const bytes = Buffer.concat([
     noise('a program', 900 * KIB),
@@ -55,7 +57,7 @@ test('a changing disk goes into a real library and comes back as raw and as .gz'
   const image = await ingestSnapshot({
     source,
     target: library.account,
-    codec,
+    workers,
     description: {
       name: 'a disk',
       description: '',

@@ -7,8 +7,11 @@ import { constants, deflateRaw, inflateRaw } from 'node:zlib';
 import { type Id, IngotError, silentLog, systemClock } from '../../src/base/index.ts';
 import { DirectoryDisk } from '../../src/keep/adapters/directory-disk.ts';
 import { openSqliteCatalogue } from '../../src/keep/adapters/sqlite-catalogue.ts';
+import { openChunkWorkers } from '../../src/keep/adapters/thread-chunk-workers.ts';
+import { zlibSegmentEngine } from '../../src/keep/adapters/zlib-segment-codec.ts';
 import {
   type AccountLibrary,
+  type ChunkWorkers,
   DirectoryLibrary,
   type LibraryParts,
   type OpenChunk,
@@ -49,6 +52,9 @@ const testCodec: SegmentCodec = {
   },
 };
 
+/** Threads of this process that check what is put; they end with it. */
+export const testWorkers: ChunkWorkers = openChunkWorkers(zlibSegmentEngine.name);
+
 export const ACCOUNT: Id<'acc'> = 'acc-aaaaa';
 export const FOREIGN: Id<'acc'> = 'acc-bbbbb';
 
@@ -58,6 +64,7 @@ export function partsIn(folder: string, changes: Partial<LibraryParts> = {}): Li
     disk: new DirectoryDisk(folder),
     openCatalogue: (options) => openSqliteCatalogue(folder, options),
     codec: testCodec,
+    workers: testWorkers,
     clock: systemClock,
     log: silentLog,
     ...changes,

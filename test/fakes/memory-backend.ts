@@ -8,6 +8,7 @@ import type {
   Image,
   ImageDescription,
   IngestSummary,
+  LentBuffer,
   LibrarySession,
   ManifestEntry,
 } from '../../src/keep/index.ts';
@@ -76,6 +77,10 @@ export class MemoryBackend implements NativeBackend {
       },
       plainDigest: async (id) => digestOf(plainOf(id).plain),
     };
+  }
+
+  async lend(lengthBytes: number): Promise<LentBuffer> {
+    return { bytes: Buffer.alloc(lengthBytes), [Symbol.dispose]: () => undefined };
   }
 
   async openFile(_caller: Caller, id: Id<'img'>, form: ImageForm): Promise<PublishedFile> {

@@ -57,6 +57,9 @@ export function memorySnapshot(
         }
         return Promise.resolve(Buffer.from(disk.subarray(offsetBytes, offsetBytes + lengthBytes)));
       },
+      readInto: async (offsetBytes, target) => {
+        disk.copy(target, 0, offsetBytes, offsetBytes + target.byteLength);
+      },
       dropStale: () => Promise.resolve(),
       [Symbol.asyncDispose]: () => Promise.resolve(),
     },

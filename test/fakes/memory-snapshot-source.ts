@@ -37,6 +37,23 @@ export class MemorySnapshotSource implements SnapshotSource {
     this.isFrozen = kind === 'frozen';
     let isOver = false;
     const { extents, fileExtents } = this.disk;
+    const read = async (offsetBytes: number, lengthBytes: number): Promise<Buffer> => {
+      assert.ok(!isOver, 'a read after the pass ended');
+      this.readsUnderWay += 1;
+      try {
+        this.onRead(kind);
+        // As a real disk: the bytes come later than they were asked for.
+        await new Promise((resolve) => {
+          setImmediate(resolve);
+        });
+        assert.ok(!isOver, 'a pass ended under a read');
+        const bytes = this.disk.bytes.subarray(offsetBytes, offsetBytes + lengthBytes);
+        if (bytes.byteLength === lengthBytes) return Buffer.from(bytes);
+        throw new IngotError('source-truncated', `${bytes.byteLength} of ${lengthBytes} bytes`);
+      } finally {
+        this.readsUnderWay -= 1;
+      }
+    };
     return {
       kind,
       sizeBytes: this.sizeBytes,
@@ -47,22 +64,9 @@ export class MemorySnapshotSource implements SnapshotSource {
         kind === 'frozen' && this.mayChange
           ? { check: () => undefined, progressed: () => undefined }
           : undefined,
-      read: async (offsetBytes, lengthBytes) => {
-        assert.ok(!isOver, 'a read after the pass ended');
-        this.readsUnderWay += 1;
-        try {
-          this.onRead(kind);
-          // As a real disk: the bytes come later than they were asked for.
-          await new Promise((resolve) => {
-            setImmediate(resolve);
-          });
-          assert.ok(!isOver, 'a pass ended under a read');
-          const bytes = this.disk.bytes.subarray(offsetBytes, offsetBytes + lengthBytes);
-          if (bytes.byteLength === lengthBytes) return Buffer.from(bytes);
-          throw new IngotError('source-truncated', `${bytes.byteLength} of ${lengthBytes} bytes`);
-        } finally {
-          this.readsUnderWay -= 1;
-        }
+      read,
+      readInto: async (offsetBytes, target) => {
+        (await read(offsetBytes, target.byteLength)).copy(target);
       },
       end: async () => {
         isOver = true;

@@ -10,7 +10,13 @@ import { libraryClients } from '../../src/start/daemon/library-clients.ts';
 import { libraryUpkeep } from '../../src/start/daemon/library-upkeep.ts';
 import { openImports } from '../../src/start/daemon/open-imports.ts';
 import { IMPORT_DEFAULTS, type ImportSettings } from '../../src/start/settings/daemon-settings.ts';
-import { ACCOUNT, FOREIGN, openTestLibrary, type TestLibrary } from '../contracts/test-library.ts';
+import {
+  ACCOUNT,
+  FOREIGN,
+  openTestLibrary,
+  type TestLibrary,
+  testWorkers,
+} from '../contracts/test-library.ts';
 
 const SECRET = 'a secret of a test';
 const CALLERS: readonly Caller[] = [
@@ -51,6 +57,7 @@ export async function startTestDaemon(limits: Partial<ImportSettings> = {}): Pro
         ...libraryUpkeep(test.library),
         isOperator: async ({ accountId }) => accountId === ACCOUNT,
       },
+      lend: (lengthBytes) => testWorkers.lend(lengthBytes),
       library: ({ accountId }) => test.library.forAccount(accountId),
       imports: ({ accountId }) => imports.forAccount(accountId),
       openFile: async ({ accountId }, id, form) => {

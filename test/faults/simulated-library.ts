@@ -11,6 +11,7 @@ import {
   type SegmentCodec,
 } from '../../src/keep/index.ts';
 import { ACCOUNT } from '../contracts/test-library.ts';
+import { codecWorkers } from '../fakes/codec-workers.ts';
 import { SimulatedDisk, SimulatedMachine } from './simulated-disk.ts';
 
 /** Calls of the catalogue that change nothing. */
@@ -89,6 +90,7 @@ export class SimulatedLibrary {
       disk: this.disk,
       openCatalogue: async () => this.#steppedCatalogue(),
       codec: plainCodec,
+      workers: codecWorkers(plainCodec),
       clock: stillClock,
       log: silentLog,
       limits: { packBytes: 8000, digestBytes: 0, reserveBytes: 0 },

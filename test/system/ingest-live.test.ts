@@ -8,6 +8,7 @@ import { MIB, noProgress, systemClock } from '../../src/base/index.ts';
 import { openSnapshotSource } from '../../src/capture/adapters/open-snapshot-source.ts';
 import { openFastestCodec } from '../../src/keep/adapters/fastest-segment-codec.ts';
 import { fileSpools } from '../../src/keep/adapters/file-spool.ts';
+import { openChunkWorkers } from '../../src/keep/adapters/thread-chunk-workers.ts';
 import { type AccountLibrary, type Image, ingestSnapshot } from '../../src/keep/index.ts';
 import { publishRaw } from '../../src/publish/index.ts';
 import { openTestLibrary } from '../contracts/test-library.ts';
@@ -29,10 +30,11 @@ async function ingest(disk: LoopFilesystem, account: AccountLibrary): Promise<Im
     forbiddenPaths: [],
   });
   const { codec } = await openFastestCodec();
+  await using workers = openChunkWorkers(codec.name);
   return await ingestSnapshot({
     source,
     target: account,
-    codec,
+    workers,
     description: {
       name: 'live',
       description: '',

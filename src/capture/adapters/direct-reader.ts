@@ -70,7 +70,7 @@ class DirectReader implements DiskReader {
     if (lengthBytes === 0) return Buffer.alloc(0);
     const span = this.#alignedSpan(offsetBytes, lengthBytes);
     const room = alignedBuffer(span.to - span.from);
-    await this.#fillFrom(room, span.from);
+    await this.#fill(room, span.from);
     return room.subarray(offsetBytes - span.from, offsetBytes - span.from + lengthBytes);
   }
 
@@ -81,11 +81,22 @@ class DirectReader implements DiskReader {
     }
     this.#checkRange(offsetBytes, lengthBytes);
     const room = this.#pool.take();
-    await this.#fillFrom(room.subarray(0, span.to - span.from), span.from);
+    await this.#fill(room.subarray(0, span.to - span.from), span.from);
     return {
       bytes: room.subarray(offsetBytes - span.from, offsetBytes - span.from + lengthBytes),
       release: () => this.#pool.giveBack(room),
     };
+  }
+
+  async readInto(offsetBytes: number, target: Buffer): Promise<void> {
+    const lengthBytes = target.byteLength;
+    this.#checkRange(offsetBytes, lengthBytes);
+    const isAligned =
+      offsetBytes % ALIGNMENT === 0 &&
+      lengthBytes % ALIGNMENT === 0 &&
+      addressOf(target) % BigInt(ALIGNMENT) === 0n;
+    if (isAligned) await this.#fill(target, offsetBytes);
+    else (await this.read(offsetBytes, lengthBytes)).copy(target);
   }
 
   #alignedSpan(offsetBytes: number, lengthBytes: number): { from: number; to: number } {
@@ -106,21 +117,21 @@ class DirectReader implements DiskReader {
     if (lengthBytes > MAX_READ_BYTES) throw new RangeError(`one read of ${lengthBytes} bytes`);
   }
 
-  async #fillFrom(room: Buffer, from: number): Promise<void> {
+  async #fill(room: Buffer, offsetBytes: number): Promise<void> {
     try {
-      await this.#fill(room, from);
+      await this.#readAll(room, offsetBytes);
     } catch (thrown) {
       if (thrown instanceof IngotError) throw thrown;
       throw new IngotError(
         'source-unreadable',
-        `${this.#path} gave ${errnoOf(thrown) ?? 'an error'} at byte ${from}`,
-        { offsetBytes: from, lengthBytes: room.length },
+        `${this.#path} gave ${errnoOf(thrown) ?? 'an error'} at byte ${offsetBytes}`,
+        { offsetBytes, lengthBytes: room.byteLength },
         { cause: thrown },
       );
     }
   }
 
-  async #fill(room: Buffer, offsetBytes: number): Promise<void> {
+  async #readAll(room: Buffer, offsetBytes: number): Promise<void> {
     const span = { offsetBytes, neededBytes: room.length };
     if (this.#direct !== undefined) {
       try {

@@ -81,6 +81,7 @@ class FileSnapshot implements SnapshotSource {
     this.#isPassOpen = true;
     return {
       ...reader,
+      readInto: (offsetBytes, target) => this.#readInto(offsetBytes, target),
       kind,
       extents: this.#freeSpace === 'keep' ? data : intersectExtents(data, map.allocated),
       fileExtents: map.fileExtents,
@@ -111,16 +112,27 @@ class FileSnapshot implements SnapshotSource {
   }
 
   async #read(offsetBytes: number, lengthBytes: number): Promise<Buffer> {
+    this.#mustBeInside(offsetBytes, lengthBytes);
+    const bytes = Buffer.allocUnsafe(lengthBytes);
+    await this.#readInto(offsetBytes, bytes);
+    return bytes;
+  }
+
+  #mustBeInside(offsetBytes: number, lengthBytes: number): void {
     if (!(offsetBytes >= 0 && lengthBytes >= 0 && offsetBytes + lengthBytes <= this.sizeBytes)) {
       throw new IngotError(
         'source-truncated',
         `bytes ${offsetBytes} to ${offsetBytes + lengthBytes} are outside ${this.#name} of ${this.sizeBytes} bytes`,
       );
     }
-    const bytes = Buffer.allocUnsafe(lengthBytes);
+  }
+
+  async #readInto(offsetBytes: number, target: Buffer): Promise<void> {
+    const lengthBytes = target.byteLength;
+    this.#mustBeInside(offsetBytes, lengthBytes);
     for (let done = 0; done < lengthBytes; ) {
       const { bytesRead } = await this.#handle
-        .read(bytes, done, lengthBytes - done, offsetBytes + done)
+        .read(target, done, lengthBytes - done, offsetBytes + done)
         .catch((thrown: unknown) => {
           throw new IngotError(
             'source-unreadable',
@@ -134,7 +146,6 @@ class FileSnapshot implements SnapshotSource {
       }
       done += bytesRead;
     }
-    return bytes;
   }
 
   async #checkUnchanged(): Promise<void> {

@@ -177,6 +177,7 @@ class RemoteSnapshot implements SnapshotSource {
       originBytes: pass.originBytes,
       freeze: pass.freeze,
       read: (offsetBytes, lengthBytes) => pass.read(offsetBytes, lengthBytes),
+      readInto: (offsetBytes, target) => pass.readInto(offsetBytes, target),
       end: async () => {
         if (isOver) return;
         isOver = true;

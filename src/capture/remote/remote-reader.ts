@@ -113,6 +113,10 @@ export class RemoteReader implements DiskReader {
     return this.#readRange(offsetBytes, end);
   }
 
+  async readInto(offsetBytes: number, target: Buffer): Promise<void> {
+    (await this.read(offsetBytes, target.byteLength)).copy(target);
+  }
+
   async dropStale(): Promise<void> {
     this.#windows.clear();
     this.#batches = [];

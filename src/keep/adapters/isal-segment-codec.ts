@@ -1,7 +1,13 @@
 import { Buffer } from 'node:buffer';
 import koffi from 'koffi';
-import { MAX_CODED_BYTES, storedSegment, storedSegmentBytes } from '../../bytes/index.ts';
+import {
+  MAX_CHUNK_BYTES,
+  MAX_CODED_BYTES,
+  storedSegment,
+  storedSegmentBytes,
+} from '../../bytes/index.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
+import type { SegmentEngine } from '../chunks/segment-engine.ts';
 import {
   checkedPlain,
   checkSegmentLengths,
@@ -55,33 +61,42 @@ const INFLATE_BYTES = 256 * 1024;
 const DECOMP_OK = 0;
 const END_INPUT = 1;
 
-type Call = (address: bigint) => Promise<number>;
+/** A call on this thread, or on one of koffi's. */
+interface Call {
+  readonly here: (address: bigint) => number;
+  readonly elsewhere: (address: bigint) => Promise<number>;
+}
 
-/** The four calls of ISA-L. */
-interface Engine {
+/** The calls of ISA-L. */
+interface Library {
   readonly initDeflate: (address: bigint) => void;
   readonly deflate: Call;
   readonly initInflate: (address: bigint) => void;
   readonly inflate: Call;
+  readonly crc32: (seed: number, address: bigint, lengthBytes: number) => number;
 }
 
-function loadEngine(): Engine {
+function loadLibrary(): Library {
   const library = koffi.load(LIBRARY);
-  const asynchronous = (name: string): Call => {
+  const callOf = (name: string): Call => {
     const call = library.func(name, 'int', ['void *']);
-    return (address) =>
-      new Promise((resolve, reject) => {
-        call.async(address, (error: Error | null, status: number) => {
-          if (error === null) resolve(status);
-          else reject(error);
-        });
-      });
+    return {
+      here: call,
+      elsewhere: (address) =>
+        new Promise((resolve, reject) => {
+          call.async(address, (error: Error | null, status: number) => {
+            if (error === null) resolve(status);
+            else reject(error);
+          });
+        }),
+    };
   };
   return {
     initDeflate: library.func('isal_deflate_stateless_init', 'void', ['void *']),
-    deflate: asynchronous('isal_deflate_stateless'),
+    deflate: callOf('isal_deflate_stateless'),
     initInflate: library.func('isal_inflate_init', 'void', ['void *']),
-    inflate: asynchronous('isal_inflate_stateless'),
+    inflate: callOf('isal_inflate_stateless'),
+    crc32: library.func('crc32_gzip_refl', 'uint32_t', ['uint32_t', 'void *', 'uint64_t']),
   };
 }
 
@@ -109,70 +124,105 @@ function addressOf(bytes: Uint8Array): bigint {
 
 /** State of one deflate at a time. */
 class Deflater {
-  readonly #engine: Engine;
+  readonly #library: Library;
   readonly #stream = new NativeBuffer(DEFLATE_BYTES);
   readonly #levelBuf = new NativeBuffer(LEVEL_BUF_BYTES);
-  // Bytes that do not compress come out larger; what does not fit becomes stored blocks.
-  readonly #output = new NativeBuffer(2 * MAX_CODED_BYTES);
 
-  constructor(engine: Engine) {
-    this.#engine = engine;
+  constructor(library: Library) {
+    this.#library = library;
   }
 
-  /** @returns the segment, or undefined when it did not fit */
-  async run(plain: Uint8Array): Promise<Buffer | undefined> {
+  /**
+   * Codes on another thread; neither buffer may change or go away meanwhile.
+   *
+   * @returns the coded length, or undefined when stored blocks are shorter or it did not fit
+   */
+  async run(plain: Uint8Array, target: Uint8Array): Promise<number | undefined> {
+    this.#prepare(plain, target);
+    const status = await this.#library.deflate.elsewhere(this.#stream.address);
+    return this.#lengthOf(status, plain);
+  }
+
+  /** As {@link run}, on this thread. */
+  runHere(plain: Uint8Array, target: Uint8Array): number | undefined {
+    this.#prepare(plain, target);
+    return this.#lengthOf(this.#library.deflate.here(this.#stream.address), plain);
+  }
+
+  #prepare(plain: Uint8Array, target: Uint8Array): void {
     const stream = this.#stream.bytes;
-    this.#engine.initDeflate(this.#stream.address);
+    this.#library.initDeflate(this.#stream.address);
     stream.writeBigUInt64LE(addressOf(plain), DEFLATE.nextIn);
     stream.writeUInt32LE(plain.byteLength, DEFLATE.availIn);
-    stream.writeBigUInt64LE(this.#output.address, DEFLATE.nextOut);
-    stream.writeUInt32LE(this.#output.bytes.byteLength, DEFLATE.availOut);
+    stream.writeBigUInt64LE(addressOf(target), DEFLATE.nextOut);
+    stream.writeUInt32LE(target.byteLength, DEFLATE.availOut);
     stream.writeUInt32LE(0, DEFLATE.totalOut);
     stream.writeUInt32LE(LEVEL, DEFLATE.level);
     stream.writeUInt32LE(LEVEL_BUF_BYTES, DEFLATE.levelBufSize);
     stream.writeBigUInt64LE(this.#levelBuf.address, DEFLATE.levelBuf);
     stream.writeUInt16LE(0, DEFLATE.endOfStream);
     stream.writeUInt16LE(FULL_FLUSH, DEFLATE.flush);
-    const status = await this.#engine.deflate(this.#stream.address);
-    const codedBytes = stream.readUInt32LE(DEFLATE.totalOut);
+  }
+
+  // Reading `plain` after the call keeps it alive while the engine reads it.
+  #lengthOf(status: number, plain: Uint8Array): number | undefined {
+    const codedBytes = this.#stream.bytes.readUInt32LE(DEFLATE.totalOut);
     if (status !== COMP_OK && status !== STATELESS_OVERFLOW) {
       throw new Error(`isal_deflate_stateless gave ${status} for ${plain.byteLength} bytes`);
     }
-    // Reading `plain` after the call keeps it alive while the engine reads it.
     const storedBytes = storedSegmentBytes(plain.byteLength);
-    if (status === STATELESS_OVERFLOW || codedBytes > storedBytes) return undefined;
-    const coded = Buffer.allocUnsafeSlow(codedBytes);
-    this.#output.bytes.copy(coded, 0, 0, codedBytes);
-    return coded;
+    return status === STATELESS_OVERFLOW || codedBytes > storedBytes ? undefined : codedBytes;
   }
 }
 
 /** State of one inflate at a time. */
 class Inflater {
-  readonly #engine: Engine;
+  readonly #library: Library;
   readonly #state = new NativeBuffer(INFLATE_BYTES);
   readonly #input = new NativeBuffer(MAX_CODED_BYTES + segmentProbe.coded.byteLength);
 
-  constructor(engine: Engine) {
-    this.#engine = engine;
-    engine.initInflate(this.#state.address);
+  constructor(library: Library) {
+    this.#library = library;
+    library.initInflate(this.#state.address);
   }
 
+  /** Inflates on another thread. */
   async run(coded: Uint8Array, plainBytes: number): Promise<ProbedOutput> {
+    const output = Buffer.allocUnsafeSlow(plainBytes + segmentProbe.plain.byteLength);
+    this.#prepare(coded, output);
+    const status = await this.#library.inflate.elsewhere(this.#state.address);
+    return this.#outputOf(status, { coded, plainBytes, output });
+  }
+
+  /** As {@link run}, on this thread, into the start of `target`. */
+  runHere(coded: Uint8Array, plainBytes: number, target: Buffer): ProbedOutput {
+    const output = target.subarray(0, plainBytes + segmentProbe.plain.byteLength);
+    this.#prepare(coded, output);
+    const status = this.#library.inflate.here(this.#state.address);
+    return this.#outputOf(status, { coded, plainBytes, output });
+  }
+
+  #prepare(coded: Uint8Array, output: Buffer): void {
     const state = this.#state.bytes;
-    const inputBytes = coded.byteLength + segmentProbe.coded.byteLength;
     this.#input.bytes.set(coded);
     this.#input.bytes.set(segmentProbe.coded, coded.byteLength);
-    const output = Buffer.allocUnsafeSlow(plainBytes + segmentProbe.plain.byteLength);
     state.writeBigUInt64LE(addressOf(output), INFLATE.nextOut);
     state.writeUInt32LE(output.byteLength, INFLATE.availOut);
     state.writeUInt32LE(0, INFLATE.totalOut);
     state.writeBigUInt64LE(this.#input.address, INFLATE.nextIn);
-    state.writeUInt32LE(inputBytes, INFLATE.availIn);
-    const status = await this.#engine.inflate(this.#state.address);
+    state.writeUInt32LE(coded.byteLength + segmentProbe.coded.byteLength, INFLATE.availIn);
+  }
+
+  #outputOf(
+    status: number,
+    call: { readonly coded: Uint8Array; readonly plainBytes: number; readonly output: Buffer },
+  ): ProbedOutput {
+    const { coded, plainBytes, output } = call;
     if (status !== DECOMP_OK) {
       throw segmentMalformed(coded, plainBytes, `it is no deflate of that length (${status})`);
     }
+    const state = this.#state.bytes;
+    const inputBytes = coded.byteLength + segmentProbe.coded.byteLength;
     return {
       output: output.subarray(0, state.readUInt32LE(INFLATE.totalOut)),
       usedBytes: inputBytes - state.readUInt32LE(INFLATE.availIn),
@@ -182,12 +232,12 @@ class Inflater {
 
 /** State of one decoder of runs at a time: it needs no memory for its input. */
 class RunInflater {
-  readonly #engine: Engine;
+  readonly #library: Library;
   readonly #state = new NativeBuffer(INFLATE_BYTES);
 
-  constructor(engine: Engine) {
-    this.#engine = engine;
-    engine.initInflate(this.#state.address);
+  constructor(library: Library) {
+    this.#library = library;
+    library.initInflate(this.#state.address);
   }
 
   async run(coded: Uint8Array, plain: Uint8Array): Promise<void> {
@@ -197,7 +247,7 @@ class RunInflater {
     state.writeUInt32LE(0, INFLATE.totalOut);
     state.writeBigUInt64LE(addressOf(coded), INFLATE.nextIn);
     state.writeUInt32LE(coded.byteLength, INFLATE.availIn);
-    const status = await this.#engine.inflate(this.#state.address);
+    const status = await this.#library.inflate.elsewhere(this.#state.address);
     const doneBytes = state.readUInt32LE(INFLATE.totalOut);
     // Segments have no final block, so the engine says that its input is over. Reading the lengths
     // after the call keeps both buffers alive while the engine works in them.
@@ -206,6 +256,28 @@ class RunInflater {
   }
 }
 
+/** A deflater and room for what it makes. */
+class SpareDeflater {
+  readonly #deflater: Deflater;
+  // Bytes that do not compress come out larger; what does not fit becomes stored blocks.
+  readonly #output = new NativeBuffer(2 * MAX_CODED_BYTES).bytes;
+
+  constructor(library: Library) {
+    this.#deflater = new Deflater(library);
+  }
+
+  async run(plain: Uint8Array): Promise<Buffer> {
+    const codedBytes = await this.#deflater.run(plain, this.#output);
+    if (codedBytes === undefined) return storedSegment(plain);
+    const coded = Buffer.allocUnsafeSlow(codedBytes);
+    this.#output.copy(coded, 0, 0, codedBytes);
+    return coded;
+  }
+}
+
+/** What engine and codec are called. */
+export const ISAL_NAME: string = `isal-${LEVEL}`;
+
 /**
  * Opens Intel's ISA-L through FFI; its calls run on koffi's threads.
  *
@@ -213,16 +285,14 @@ class RunInflater {
  * @see docs/formats/segments.md
  */
 export function openIsalSegmentCodec(): SegmentCodec {
-  const engine = loadEngine();
-  const deflaters = new LendingPool(() => new Deflater(engine), ENGINE_CALLS);
-  const inflaters = new LendingPool(() => new Inflater(engine), ENGINE_CALLS);
-  const runInflaters = new LendingPool(() => new RunInflater(engine), ENGINE_CALLS);
+  const library = loadLibrary();
+  const deflaters = new LendingPool(() => new SpareDeflater(library), ENGINE_CALLS);
+  const inflaters = new LendingPool(() => new Inflater(library), ENGINE_CALLS);
+  const runInflaters = new LendingPool(() => new RunInflater(library), ENGINE_CALLS);
   return {
-    name: `isal-${LEVEL}`,
+    name: ISAL_NAME,
 
-    async encode(plain) {
-      return (await deflaters.use((deflater) => deflater.run(plain))) ?? storedSegment(plain);
-    },
+    encode: (plain) => deflaters.use((deflater) => deflater.run(plain)),
 
     async decode(coded, plainBytes) {
       checkSegmentLengths(coded, plainBytes);
@@ -233,5 +303,35 @@ export function openIsalSegmentCodec(): SegmentCodec {
     async decodeRun(coded, plain) {
       await runInflaters.use((inflater) => inflater.run(coded, plain));
     },
+  };
+}
+
+/**
+ * Opens ISA-L for one thread.
+ *
+ * @throws Error as {@link openIsalSegmentCodec}
+ */
+export function openIsalSegmentEngine(): SegmentEngine {
+  const library = loadLibrary();
+  const deflater = new Deflater(library);
+  const inflater = new Inflater(library);
+  const output = new NativeBuffer(MAX_CHUNK_BYTES + segmentProbe.plain.byteLength).bytes;
+  return {
+    name: ISAL_NAME,
+
+    encodeInto(plain, target) {
+      const codedBytes = deflater.runHere(plain, target);
+      if (codedBytes !== undefined) return codedBytes;
+      const stored = storedSegment(plain);
+      target.set(stored);
+      return stored.byteLength;
+    },
+
+    decode(coded, plainBytes) {
+      checkSegmentLengths(coded, plainBytes);
+      return checkedPlain(coded, plainBytes, inflater.runHere(coded, plainBytes, output));
+    },
+
+    crc32: (bytes) => library.crc32(0, addressOf(bytes), bytes.byteLength),
   };
 }

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { segmentCodecContract } from '../../../test/contracts/segment-codec.ts';
-import { storedSegment } from '../../bytes/index.ts';
+import { storedSegment, storedSegmentBytes } from '../../bytes/index.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
+import type { SegmentEngine } from '../chunks/segment-engine.ts';
 import { chooseCodec, openFastestCodec } from './fastest-segment-codec.ts';
-import { openIsalSegmentCodec } from './isal-segment-codec.ts';
-import { zlibSegmentCodec } from './zlib-segment-codec.ts';
+import { openIsalSegmentCodec, openIsalSegmentEngine } from './isal-segment-codec.ts';
+import { zlibSegmentCodec, zlibSegmentEngine } from './zlib-segment-codec.ts';
 
 function tryIsal(): SegmentCodec | undefined {
   try {
@@ -17,11 +18,27 @@ function tryIsal(): SegmentCodec | undefined {
 
 const isal = tryIsal();
 
+/** An engine of one thread as a codec, so that one suite holds both to the same promises. */
+function codecOver(engine: SegmentEngine, codec: SegmentCodec): SegmentCodec {
+  return {
+    ...codec,
+    name: `${engine.name} on one thread`,
+    encode: async (plain) => {
+      const target = Buffer.alloc(storedSegmentBytes(plain.byteLength));
+      const bytes = Buffer.from(plain.buffer, plain.byteOffset, plain.byteLength);
+      return target.subarray(0, engine.encodeInto(bytes, target));
+    },
+    decode: async (coded, plainBytes) => Buffer.from(engine.decode(coded, plainBytes)),
+  };
+}
+
 segmentCodecContract(zlibSegmentCodec, { others: isal === undefined ? [] : [isal] });
+segmentCodecContract(codecOver(zlibSegmentEngine, zlibSegmentCodec), { others: [] });
 if (isal === undefined) {
   test('segment codec: isal', (t) => t.skip('libisal2 is not installed'));
 } else {
   segmentCodecContract(isal, { others: [zlibSegmentCodec] });
+  segmentCodecContract(codecOver(openIsalSegmentEngine(), isal), { others: [zlibSegmentCodec] });
 }
 
 describe('the fastest engine', () => {

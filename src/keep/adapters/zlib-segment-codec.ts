@@ -1,6 +1,14 @@
-import { constants, deflateRaw, inflateRaw } from 'node:zlib';
+import {
+  constants,
+  crc32,
+  deflateRaw,
+  deflateRawSync,
+  inflateRaw,
+  inflateRawSync,
+} from 'node:zlib';
 import { releaseMemory, storedSegment, storedSegmentBytes } from '../../bytes/index.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
+import type { SegmentEngine } from '../chunks/segment-engine.ts';
 import {
   checkedPlain,
   checkSegmentLengths,
@@ -44,6 +52,49 @@ export const zlibSegmentCodec: SegmentCodec = {
   },
 };
 
+/** The same on the thread that calls. */
+export const zlibSegmentEngine: SegmentEngine = {
+  name: zlibSegmentCodec.name,
+
+  encodeInto(plain, target) {
+    const deflated = deflateRawSync(plain, deflateOptions(plain));
+    const isLong = deflated.byteLength > storedSegmentBytes(plain.byteLength);
+    const coded = isLong ? storedSegment(plain) : deflated;
+    target.set(coded);
+    return coded.byteLength;
+  },
+
+  decode(coded, plainBytes) {
+    checkSegmentLengths(coded, plainBytes);
+    let result: InflateInfo;
+    try {
+      const whole = Buffer.concat([coded, segmentProbe.coded]);
+      result = inflateRawSync(whole, inflateOptions(plainBytes)) as unknown as InflateInfo;
+    } catch (cause) {
+      throw segmentMalformed(coded, plainBytes, 'it is no deflate of that length', cause);
+    }
+    const { buffer, engine } = result;
+    return checkedPlain(coded, plainBytes, { output: buffer, usedBytes: engine.bytesWritten });
+  },
+
+  crc32: (bytes) => crc32(bytes),
+};
+
+function deflateOptions(plain: Uint8Array) {
+  return {
+    level: LEVEL,
+    finishFlush: constants.Z_SYNC_FLUSH,
+    // One output chunk for all: each further one is another trip to the pool.
+    chunkSize: plain.byteLength + 2048,
+  };
+}
+
+function inflateOptions(plainBytes: number) {
+  const outputBytes = plainBytes + segmentProbe.plain.byteLength;
+  // A bomb stops at the first byte too many. The chunk has room for all, so one trip does.
+  return { info: true, chunkSize: outputBytes + 64, maxOutputLength: outputBytes };
+}
+
 /** Inflates segments without a final block behind them. */
 function inflateRun(coded: Uint8Array, plainBytes: number): Promise<Buffer> {
   const options = {
@@ -62,13 +113,7 @@ function inflateRun(coded: Uint8Array, plainBytes: number): Promise<Buffer> {
 
 function deflate(plain: Uint8Array): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const options = {
-      level: LEVEL,
-      finishFlush: constants.Z_SYNC_FLUSH,
-      // One output chunk for all: each further one is another trip to the pool.
-      chunkSize: plain.byteLength + 2048,
-    };
-    deflateRaw(plain, options, (error, coded) => {
+    deflateRaw(plain, deflateOptions(plain), (error, coded) => {
       if (error === null) resolve(coded);
       else reject(error);
     });
@@ -82,11 +127,9 @@ interface InflateInfo {
 }
 
 function inflateWithProbe(coded: Uint8Array, plainBytes: number): Promise<ProbedOutput> {
-  const outputBytes = plainBytes + segmentProbe.plain.byteLength;
-  // A bomb stops at the first byte too many. The chunk has room for all, so one trip does.
-  const options = { info: true, chunkSize: outputBytes + 64, maxOutputLength: outputBytes };
+  const whole = Buffer.concat([coded, segmentProbe.coded]);
   return new Promise((resolve, reject) => {
-    inflateRaw(Buffer.concat([coded, segmentProbe.coded]), options, (error, result) => {
+    inflateRaw(whole, inflateOptions(plainBytes), (error, result) => {
       if (error !== null) {
         reject(segmentMalformed(coded, plainBytes, 'it is no deflate of that length', error));
         return;

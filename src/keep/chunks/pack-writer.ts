@@ -7,6 +7,7 @@ import {
   PACK_TARGET_BYTES,
   PACK_TARGET_ENTRIES,
   type PackEntry,
+  pushJoined,
   type Segment,
 } from '../../bytes/index.ts';
 import type { Disk, DiskFile } from './disk.ts';
@@ -32,7 +33,7 @@ export class PackWriter {
   #packId = '';
   #entries: PackEntry[] = [];
   #digests = new Set<Digest>();
-  #waiting: Uint8Array[] = [];
+  #waiting: Buffer[] = [];
   #waitingBytes = 0;
   #offsetBytes = 0;
 
@@ -63,7 +64,7 @@ export class PackWriter {
       codedCrc32: segment.codedCrc32,
     });
     this.#digests.add(segment.digest);
-    this.#waiting.push(segment.coded);
+    pushJoined(this.#waiting, segment.coded);
     this.#waitingBytes += segment.coded.length;
     this.#offsetBytes += segment.coded.length;
     if (this.#waitingBytes >= WRITE_BYTES) await this.flush();

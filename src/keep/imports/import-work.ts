@@ -1,6 +1,6 @@
 import { type Clock, type Id, IngotError, type OnProgress } from '../../base/index.ts';
 import type { SnapshotSource } from '../../capture/index.ts';
-import type { SegmentCodec } from '../chunks/segment-codec.ts';
+import type { ChunkWorkers } from '../chunks/chunk-workers.ts';
 import type { IngestSession } from '../ingest/ingest-session.ts';
 import { ingestSnapshot } from '../ingest/ingest-snapshot.ts';
 import type { OpenSpool } from '../ingest/spool.ts';
@@ -40,7 +40,7 @@ export type OpenReceived = (file: ReceivedFile) => Promise<SnapshotSource>;
 export interface ImportWorkParts {
   readonly catalogue: Catalogue;
   readonly clock: Clock;
-  readonly codec: SegmentCodec;
+  readonly workers: ChunkWorkers;
   readonly spool: UploadSpool;
   readonly limits: ImportLimits;
   readonly openSource: OpenReceived;
@@ -104,7 +104,7 @@ export class ImportWork {
     row: ImageRow,
     { signal, onProgress }: JobControl,
   ): Promise<Pick<ImageRow, 'virtualSizeBytes' | 'addedBytes'>> {
-    const { spool, limits, openSource, openSpool, beginIngest, codec, clock } = this.#parts;
+    const { spool, limits, openSource, openSpool, beginIngest, workers, clock } = this.#parts;
     const { imageId, accountId, format, freeSpace } = order;
     await using source = await openSource({
       path: spool.fileOf(imageId),
@@ -122,7 +122,7 @@ export class ImportWork {
       ingestSnapshot({
         source,
         target: { begin: (description) => beginIngest(accountId, description, imageId) },
-        codec,
+        workers,
         description: row,
         onProgress,
         signal,

@@ -24,7 +24,7 @@ export interface ImportParts extends Pick<ImportWorkParts, 'openSource' | 'openS
 }
 
 /** What the library gives to its imports. */
-export interface ImportHost extends Pick<ImportWorkParts, 'beginIngest' | 'codec'> {
+export interface ImportHost extends Pick<ImportWorkParts, 'beginIngest' | 'workers'> {
   readonly catalogue: Catalogue;
   readonly jobs: JobRunner;
   readonly clock: Clock;

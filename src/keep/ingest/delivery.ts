@@ -1,11 +1,6 @@
-import { crc32 } from 'node:zlib';
-import { type Digest, MIB } from '../../base/index.ts';
-import type { Segment } from '../../bytes/index.ts';
-import type { SegmentCodec } from '../chunks/segment-codec.ts';
+import type { ChunkWorkers, NamedSpan } from '../chunks/chunk-workers.ts';
 import type { IngestSession } from './ingest-session.ts';
-
-/** Plain bytes that are asked for, coded and delivered together. */
-const BATCH_BYTES = 4 * MIB;
+import type { Window } from './window.ts';
 
 /** What one `have` takes. */
 const MAX_BATCH_CHUNKS = 4096;
@@ -13,47 +8,25 @@ const MAX_BATCH_CHUNKS = 4096;
 /** Batches under way: one asked for, one being coded, one being delivered. */
 const BATCHES_AT_ONCE = 3;
 
-/** A chunk that the session may lack. */
-export interface PlainChunk {
-  readonly digest: Digest;
-  /** Must not change any more. */
-  readonly plain: Buffer;
-}
-
-/** Codes a chunk and sums up both of its forms. */
-async function segmentOf(codec: SegmentCodec, { digest, plain }: PlainChunk): Promise<Segment> {
-  const coded = await codec.encode(plain);
-  return {
-    digest,
-    plainBytes: plain.byteLength,
-    plainCrc32: crc32(plain),
-    codedCrc32: crc32(coded),
-    coded,
-  };
-}
-
 /**
- * Delivers chunks to a session: asks which ones it lacks, codes those on all cores, puts them in the
- * order in which they came, so that an image lies in the library as it lies on the disk.
+ * Delivers chunks to a session: asks which ones it lacks, has those coded, puts them in the order in
+ * which they came, so that an image lies in the library as it lies on the disk.
  *
- * Holds a few batches of 4 MiB; `add` waits when there are more.
+ * Holds the windows of a few batches; `add` waits when there are more.
  */
 export class Delivery {
   readonly #session: IngestSession;
-  readonly #codec: SegmentCodec;
+  readonly #workers: ChunkWorkers;
   readonly #signal: AbortSignal;
-  #batch: PlainChunk[] = [];
-  /** Bytes that the batch keeps in memory, its chunks' and those read beside them. */
-  #heldBytes = 0;
   readonly #underWay = new Set<Promise<void>>();
   /** Settles when the last batch so far is delivered, or failed. */
   #lastPut: Promise<void> = Promise.resolve();
   #failure: { readonly thrown: unknown } | undefined;
   #deliveredBytes = 0;
 
-  constructor(session: IngestSession, codec: SegmentCodec, signal: AbortSignal) {
+  constructor(session: IngestSession, workers: ChunkWorkers, signal: AbortSignal) {
     this.#session = session;
-    this.#codec = codec;
+    this.#workers = workers;
     this.#signal = signal;
   }
 
@@ -62,25 +35,18 @@ export class Delivery {
     return this.#deliveredBytes;
   }
 
-  /** Takes a chunk. Whatever went wrong with earlier ones is thrown here, or by `flush`. */
-  async add(chunk: PlainChunk): Promise<void> {
-    this.#batch.push(chunk);
-    if (this.#batch.length >= MAX_BATCH_CHUNKS) await this.#send();
-  }
-
   /**
-   * Tells that so many bytes were read, of which chunks in the batch may be views: a batch must not
-   * keep many buffers alive for a few chunks of each.
+   * Takes chunks of a window, which it holds as long as it needs it. Whatever went wrong with
+   * earlier ones is thrown here, or by `flush`.
    */
-  async read(lengthBytes: number): Promise<void> {
-    if (this.#batch.length === 0) return;
-    this.#heldBytes += lengthBytes;
-    if (this.#heldBytes >= BATCH_BYTES) await this.#send();
+  async add(window: Window, chunks: readonly NamedSpan[]): Promise<void> {
+    for (let at = 0; at < chunks.length; at += MAX_BATCH_CHUNKS) {
+      await this.#send(window, chunks.slice(at, at + MAX_BATCH_CHUNKS));
+    }
   }
 
   /** Waits until everything is delivered. */
   async flush(): Promise<void> {
-    await this.#send();
     await Promise.all(this.#underWay);
     this.#throwFailure();
   }
@@ -90,31 +56,39 @@ export class Delivery {
     await Promise.all(this.#underWay);
   }
 
-  async #send(): Promise<void> {
+  async #send(window: Window, batch: readonly NamedSpan[]): Promise<void> {
     this.#signal.throwIfAborted();
     while (this.#underWay.size >= BATCHES_AT_ONCE) await Promise.race(this.#underWay);
     this.#throwFailure();
-    const batch = this.#batch;
-    this.#batch = [];
-    this.#heldBytes = 0;
-    if (batch.length === 0) return;
     const before = this.#lastPut;
-    const job = this.#deliver(batch, before).catch((thrown: unknown) => {
-      this.#failure ??= { thrown };
-    });
+    window.hold();
+    const job = this.#deliver(window, batch, before)
+      .catch((thrown: unknown) => {
+        this.#failure ??= { thrown };
+      })
+      .finally(() => window.release());
     this.#lastPut = job;
     this.#underWay.add(job);
     void job.then(() => this.#underWay.delete(job));
   }
 
-  async #deliver(batch: readonly PlainChunk[], before: Promise<void>): Promise<void> {
+  async #deliver(
+    window: Window,
+    batch: readonly NamedSpan[],
+    before: Promise<void>,
+  ): Promise<void> {
     const known = await this.#session.have(batch.map((chunk) => chunk.digest));
     const lacking = batch.filter((_, i) => known[i] !== true);
-    const segments = await Promise.all(lacking.map((chunk) => segmentOf(this.#codec, chunk)));
+    if (lacking.length > 0) await this.#put(window, lacking, before);
     await before;
-    if (segments.length === 0 || this.#failure !== undefined || this.#signal.aborted) return;
-    await this.#session.put(segments);
-    for (const segment of segments) this.#deliveredBytes += segment.plainBytes;
+  }
+
+  async #put(window: Window, lacking: readonly NamedSpan[], before: Promise<void>): Promise<void> {
+    using coded = await this.#workers.encode(window.bytes, lacking);
+    await before;
+    if (this.#failure !== undefined || this.#signal.aborted) return;
+    await this.#session.put(coded.segments);
+    for (const { plainBytes } of coded.segments) this.#deliveredBytes += plainBytes;
   }
 
   #throwFailure(): void {

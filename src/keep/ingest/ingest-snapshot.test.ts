@@ -8,8 +8,8 @@ import {
   MemorySnapshotSource,
 } from '../../../test/fakes/memory-snapshot-source.ts';
 import { type Clock, IngotError, isFailure, KIB, MIB, noProgress } from '../../base/index.ts';
-import { storedSegment } from '../../bytes/index.ts';
 import { fileSpools } from '../adapters/file-spool.ts';
+import { openChunkWorkers } from '../adapters/thread-chunk-workers.ts';
 import { zlibSegmentCodec } from '../adapters/zlib-segment-codec.ts';
 import { type IngestOptions, ingestSnapshot } from './ingest-snapshot.ts';
 import type { OpenSpool, Spool } from './spool.ts';
@@ -64,6 +64,8 @@ function snapshotOf({ bytes, extents }: MemoryDisk): Buffer {
   return kept;
 }
 
+const workers = openChunkWorkers('zlib-1');
+
 const noSpool: OpenSpool = async () => {
   throw new Error('nothing here needs a spool');
 };
@@ -77,7 +79,7 @@ function setUp(
   const options: IngestOptions = {
     source,
     target,
-    codec: zlibSegmentCodec,
+    workers,
     description: DESCRIPTION,
     onProgress: noProgress,
     signal: new AbortController().signal,
@@ -272,18 +274,12 @@ describe('ingesting a source that changes', () => {
     source.onPass = (kind) => {
       source.disk = kind === 'live' ? { ...disk, extents: [] } : disk;
     };
-    await ingestSnapshot({ ...options, openSpool, codec: storing });
+    await ingestSnapshot({ ...options, openSpool });
     assert.ok(onlyImage(target).equals(bytes));
     assert.ok(spooledBytes >= 60 * MIB, String(spooledBytes));
     assert.equal(openSpools, 0);
   });
 });
-
-/** Codes noise without trying to compress it. */
-const storing: IngestOptions['codec'] = {
-  ...zlibSegmentCodec,
-  encode: async (plain) => storedSegment(plain),
-};
 
 describe('an ingest that ends early', () => {
   for (const mayChange of [false, true]) {

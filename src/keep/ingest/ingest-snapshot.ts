@@ -1,26 +1,27 @@
-import { hash } from 'node:crypto';
 import { type Clock, digestFromBytes, type OnProgress } from '../../base/index.ts';
-import { ChunkCutter, type ChunkRule, totalBytes } from '../../bytes/index.ts';
+import { ChunkCutter, type ChunkRule, type Cut, totalBytes } from '../../bytes/index.ts';
+import { readLivePasses, type SnapshotPass, type SnapshotSource } from '../../capture/index.ts';
 import {
-  readAhead,
-  readLivePasses,
-  type SnapshotPass,
-  type SnapshotSource,
-} from '../../capture/index.ts';
-import type { SegmentCodec } from '../chunks/segment-codec.ts';
+  type ChunkWorkers,
+  LENT_BYTES,
+  type NamedSpan,
+  type Span,
+} from '../chunks/chunk-workers.ts';
 import type { Image, ImageDescription } from '../library/image.ts';
-import { Delivery, type PlainChunk } from './delivery.ts';
+import { Delivery } from './delivery.ts';
 import { DigestSet } from './digest-set.ts';
 import { EntryLog } from './entry-log.ts';
 import type { IngestSession, IngestTarget } from './ingest-session.ts';
 import { KeptChunks } from './kept-chunks.ts';
+import { CARRY_BYTES, readWindows } from './read-windows.ts';
 import type { OpenSpool } from './spool.ts';
+import { Window } from './window.ts';
 
 /** What {@link ingestSnapshot} works with. */
 export interface IngestOptions {
   readonly source: SnapshotSource;
   readonly target: IngestTarget;
-  readonly codec: SegmentCodec;
+  readonly workers: ChunkWorkers;
   readonly description: ImageDescription;
   readonly onProgress: OnProgress;
   readonly signal: AbortSignal;
@@ -45,10 +46,8 @@ interface Ingest {
 
 /** Where the cuts of one pass go. */
 interface PassSink {
-  /** A chunk that was not given before. */
-  readonly add: (chunk: PlainChunk) => Promise<void>;
-  /** So many bytes were read, of which chunks may be views. */
-  readonly read?: (lengthBytes: number) => Promise<void>;
+  /** Chunks that were not given before. Holds the window as long as it needs it. */
+  readonly add: (window: Window, chunks: readonly NamedSpan[]) => Promise<void>;
   /** The manifest of the pass; a live pass needs none. */
   readonly entries?: EntryLog;
 }
@@ -61,17 +60,17 @@ interface PassSink {
  * thawed. So the freeze lasts one read and hash. Other sources are read once. Chunks are named by
  * the bytes that are stored, never by a later read.
  *
- * Holds about 100 MB whatever the size. When it throws, the session is aborted and the source thawed.
+ * Holds about 60 MB whatever the size, and what its threads take. When it throws, the session is aborted and the source thawed.
  *
  * @throws IngotError what the source and the target throw; the signal's reason
  */
 export async function ingestSnapshot(options: IngestOptions): Promise<Image> {
-  const { source, target, codec, description, signal } = options;
+  const { source, target, workers, description, signal } = options;
   signal.throwIfAborted();
   const session = await target.begin(description);
   await using undo = new AsyncDisposableStack();
   undo.defer(() => session.abort());
-  const delivery = new Delivery(session, codec, signal);
+  const delivery = new Delivery(session, workers, signal);
   undo.defer(() => delivery.settle());
   const ingest = { options, delivery, given: new DigestSet(MAX_GIVEN_DIGESTS) };
   const entries = undo.use(new EntryLog(options.openSpool));
@@ -109,8 +108,7 @@ async function readLive(ingest: Ingest): Promise<void> {
     read: async (pass, turn) => {
       const stage = turn === 1 ? 'reading the live source' : `reading what changed (${turn})`;
       await readPass(ingest, pass, stage, {
-        add: (chunk) => delivery.add(chunk),
-        read: (lengthBytes) => delivery.read(lengthBytes),
+        add: (window, chunks) => delivery.add(window, chunks),
       });
     },
     settle: () => delivery.flush(),
@@ -130,22 +128,49 @@ async function readFrozen(ingest: Ingest, entries: EntryLog): Promise<ChunkRule>
     const pass = await source.pass('frozen');
     undo.defer(() => pass.end());
     return await readPass(ingest, pass, stage, {
-      add: async ({ digest, plain }) => {
-        keptBytes += plain.byteLength;
-        await kept.add(digest, plain);
+      add: async ({ bytes }, chunks) => {
+        for (const { digest, startBytes, lengthBytes } of chunks) {
+          keptBytes += lengthBytes;
+          await kept.add(digest, bytes.subarray(startBytes, startBytes + lengthBytes));
+        }
       },
       entries,
     });
   };
   const rule = await readIt();
-  let doneBytes = 0;
-  for await (const chunk of kept.drain()) {
-    await ingest.delivery.add(chunk);
-    await ingest.delivery.read(chunk.plain.byteLength);
-    doneBytes += chunk.plain.byteLength;
-    onProgress({ doneBytes, totalBytes: keptBytes, stage: 'storing what changed' });
-  }
+  await deliverKept(ingest, kept, keptBytes);
   return rule;
+}
+
+/** Delivers what was put by, window by window. */
+async function deliverKept(ingest: Ingest, kept: KeptChunks, keptBytes: number): Promise<void> {
+  const { workers, onProgress } = ingest.options;
+  let doneBytes = 0;
+  let window: Window | undefined;
+  let chunks: NamedSpan[] = [];
+  let startBytes = 0;
+  const deliver = async (): Promise<void> => {
+    if (window !== undefined) await ingest.delivery.add(window, chunks);
+    window?.release();
+    window = undefined;
+    chunks = [];
+    startBytes = 0;
+  };
+  try {
+    for await (const { digest, plain } of kept.drain()) {
+      const lengthBytes = plain.byteLength;
+      if (startBytes + lengthBytes > LENT_BYTES) await deliver();
+      window ??= new Window(await workers.lend(LENT_BYTES));
+      plain.copy(window.bytes, startBytes);
+      chunks.push({ digest, startBytes, lengthBytes });
+      startBytes += lengthBytes;
+      doneBytes += lengthBytes;
+      onProgress({ doneBytes, totalBytes: keptBytes, stage: 'storing what changed' });
+    }
+    await deliver();
+  } finally {
+    window?.release();
+  }
 }
 
 /** Reads a source that does not change, delivering behind the read. */
@@ -155,46 +180,138 @@ async function readOnce(ingest: Ingest, entries: EntryLog): Promise<ChunkRule> {
   const pass = await ingest.options.source.pass('frozen');
   undo.defer(() => pass.end());
   return await readPass(ingest, pass, 'reading the source', {
-    add: (chunk) => delivery.add(chunk),
-    read: (lengthBytes) => delivery.read(lengthBytes),
+    add: (window, chunks) => delivery.add(window, chunks),
     entries,
   });
 }
 
 /** Reads, cuts and hashes one pass; each chunk goes to the sink once. */
 async function readPass(
-  { options, given }: Ingest,
+  ingest: Ingest,
   pass: SnapshotPass,
   stage: string,
   sink: PassSink,
 ): Promise<ChunkRule> {
-  const { onProgress, signal, source } = options;
+  const { onProgress, signal, source, workers } = ingest.options;
   const { extents, fileExtents, originBytes } = pass;
-  const { sizeBytes } = source;
-  const cutter = new ChunkCutter({ sizeBytes, extents, fileExtents, originBytes });
-  const take = async (cuts: ReturnType<ChunkCutter['push']>): Promise<void> => {
-    for (const cut of cuts) {
-      if (cut.kind === 'hole') {
-        await sink.entries?.add(cut.lengthBytes, undefined);
-      } else {
-        const digest = hash('sha256', cut.plain, 'buffer');
-        await sink.entries?.add(cut.lengthBytes, digest);
-        if (given.add(digest)) {
-          await sink.add({ digest: digestFromBytes(digest), plain: cut.plain });
-        }
-      }
-    }
-  };
+  const cutter = new ChunkCutter({
+    sizeBytes: source.sizeBytes,
+    extents,
+    fileExtents,
+    originBytes,
+  });
+  await using named = new NamedInOrder(ingest, sink);
+  const carried = Buffer.allocUnsafeSlow(CARRY_BYTES);
   const allBytes = totalBytes(extents);
   let doneBytes = 0;
-  for await (const { bytes } of readAhead(pass, extents, { signal })) {
-    await take(cutter.push(bytes));
-    await sink.read?.(bytes.byteLength);
-    doneBytes += bytes.byteLength;
+  for await (const { window, startBytes, parts } of readWindows(pass, extents, ingest.options)) {
+    try {
+      cutter.carryInto(window.bytes.subarray(0, startBytes));
+      const cuts: Cut[] = [];
+      for (const part of parts) {
+        cuts.push(...cutter.push(part));
+        doneBytes += part.byteLength;
+      }
+      cutter.carryInto(carried);
+      named.push(window, cuts);
+    } finally {
+      window.release();
+    }
+    await named.turn();
     // Nothing is said while something is frozen: the words may end in a log file on it, and whoever
     // writes there waits.
     if (pass.freeze === undefined) onProgress({ doneBytes, totalBytes: allBytes, stage });
   }
-  await take(cutter.finish());
+  const last = new Window(await workers.lend(CARRY_BYTES));
+  try {
+    cutter.carryInto(last.bytes);
+    named.push(last, [...cutter.finish()]);
+  } finally {
+    last.release();
+  }
+  signal.throwIfAborted();
+  await named.end();
   return cutter.rule;
+}
+
+/** Names cuts on the workers, and takes them from there in disk order. */
+class NamedInOrder implements AsyncDisposable {
+  readonly #ingest: Ingest;
+  readonly #sink: PassSink;
+  #last: Promise<void> = Promise.resolve();
+  #failure: { readonly thrown: unknown } | undefined;
+
+  constructor(ingest: Ingest, sink: PassSink) {
+    this.#ingest = ingest;
+    this.#sink = sink;
+  }
+
+  /** Holds the window until its chunks have gone on. */
+  push(window: Window, cuts: readonly Cut[]): void {
+    window.hold();
+    const spans = cuts.flatMap((cut) => (cut.kind === 'chunk' ? [spanOf(window, cut.plain)] : []));
+    const digests = this.#ingest.options.workers.digests(window.bytes, spans);
+    digests.catch(() => undefined);
+    const before = this.#last;
+    this.#last = (async () => {
+      try {
+        await before;
+        if (this.#failure === undefined) await this.#take(window, cuts, spans, await digests);
+      } catch (thrown) {
+        this.#failure ??= { thrown };
+      } finally {
+        await digests.catch(() => undefined);
+        window.release();
+      }
+    })();
+  }
+
+  /** Throws what went wrong so far. */
+  async turn(): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure.thrown;
+  }
+
+  /** Waits until everything has gone on. */
+  async end(): Promise<void> {
+    await this.#last;
+    await this.turn();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#last;
+  }
+
+  async #take(
+    window: Window,
+    cuts: readonly Cut[],
+    spans: readonly Span[],
+    digests: Buffer,
+  ): Promise<void> {
+    const { entries, add } = this.#sink;
+    const fresh: NamedSpan[] = [];
+    let next = 0;
+    for (const { kind, lengthBytes } of cuts) {
+      if (kind === 'hole') {
+        await entries?.add(lengthBytes, undefined);
+        continue;
+      }
+      const digest = digests.subarray(next * 32, next * 32 + 32);
+      const span = spans[next];
+      next += 1;
+      await entries?.add(lengthBytes, digest);
+      if (span !== undefined && this.#ingest.given.add(digest)) {
+        fresh.push({ ...span, digest: digestFromBytes(digest) });
+      }
+    }
+    if (fresh.length > 0) await add(window, fresh);
+  }
+}
+
+/** Where a cut lies in the window: what was carried over lies in it too. */
+function spanOf(window: Window, plain: Buffer): Span {
+  const startBytes = plain.byteOffset - window.bytes.byteOffset;
+  if (plain.buffer !== window.bytes.buffer || startBytes < 0) {
+    throw new Error('a cut lies outside its window');
+  }
+  return { startBytes, lengthBytes: plain.byteLength };
 }

@@ -1,11 +1,16 @@
 import { type Digest, digestBytes, digestFromBytes, MIB } from '../../base/index.ts';
 import { ByteQueue } from '../../bytes/index.ts';
-import type { PlainChunk } from './delivery.ts';
 import type { OpenSpool } from './spool.ts';
 import { SpooledLog } from './spooled-log.ts';
 
 /** What stays in memory while the source is frozen; more goes to the spool. */
 const MEMORY_BYTES = 64 * MIB;
+
+/** A chunk that was put by. */
+interface KeptChunk {
+  readonly digest: Digest;
+  readonly plain: Buffer;
+}
 
 /** Digest and length stand before each chunk. */
 const HEAD_BYTES = 32 + 4;
@@ -32,7 +37,7 @@ export class KeptChunks implements AsyncDisposable {
   }
 
   /** @returns all chunks in the order they were added; may be asked once */
-  async *drain(): AsyncGenerator<PlainChunk, void, undefined> {
+  async *drain(): AsyncGenerator<KeptChunk, void, undefined> {
     const queue = new ByteQueue();
     for await (const bytes of this.#log.drain()) {
       queue.push(bytes);

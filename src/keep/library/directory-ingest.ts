@@ -6,7 +6,6 @@ import {
   type Segment,
   splicedGzipBytes,
 } from '../../bytes/index.ts';
-import { checkSegment } from '../chunks/check-segment.ts';
 import { PackWriter } from '../chunks/pack-writer.ts';
 import type { IngestSummary, ManifestEntry } from '../ingest/ingest-session.ts';
 import type { ImageRow } from './catalogue.ts';
@@ -20,8 +19,6 @@ import { chunksOf, layoutOf } from './page-layout.ts';
 const MAX_HAVE = 4096;
 /** Coded bytes that one `put` takes. */
 const MAX_PUT_BYTES = 16 * MIB;
-/** Segments that are inflated at once: enough for all threads, little memory. */
-const CHECKS_AT_ONCE = 8;
 /** Pages that are staged, written and synced together. */
 const PAGES_AT_ONCE = 16;
 
@@ -267,13 +264,11 @@ export class DirectoryIngest implements LibrarySession {
   }
 
   async #checkAll(segments: readonly Segment[]): Promise<void> {
-    let next = 0;
-    const check = async (): Promise<void> => {
-      for (let segment = segments[next++]; segment !== undefined; segment = segments[next++]) {
-        await checkSegment(this.#context.codec, segment);
-      }
-    };
-    await Promise.all(Array.from({ length: CHECKS_AT_ONCE }, check));
+    const problems = await this.#context.workers.check(segments);
+    const first = problems.findIndex((problem) => problem !== undefined);
+    if (first < 0) return;
+    const digest = segments[first]?.digest ?? '';
+    throw new IngotError('segment-malformed', `segment ${digest}: ${problems[first]}`, { digest });
   }
 
   async #store(segments: readonly Segment[]): Promise<void> {

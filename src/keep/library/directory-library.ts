@@ -10,6 +10,7 @@ import {
 } from '../../base/index.ts';
 import { PACK_TARGET_BYTES } from '../../bytes/index.ts';
 import { Accounts } from '../accounts/accounts.ts';
+import type { ChunkWorkers } from '../chunks/chunk-workers.ts';
 import type { Disk } from '../chunks/disk.ts';
 import { PackFiles } from '../chunks/pack-reader.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
@@ -45,6 +46,8 @@ export interface LibraryParts {
    */
   readonly openCatalogue: (options: { readonly isIndexLost: boolean }) => Promise<Catalogue>;
   readonly codec: SegmentCodec;
+  /** Their owner ends them after the library. */
+  readonly workers: ChunkWorkers;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits?: Partial<LibraryLimits>;
@@ -142,6 +145,7 @@ export class DirectoryLibrary implements AsyncDisposable {
       catalogue,
       packFiles,
       codec: parts.codec,
+      workers: parts.workers,
       clock: parts.clock,
       log: parts.log,
       limits,
@@ -230,12 +234,12 @@ export class DirectoryLibrary implements AsyncDisposable {
    * caller disposes of it before the library.
    */
   async openImports(parts: ImportParts): Promise<Imports> {
-    const { catalogue, clock, log, codec } = this.#context;
+    const { catalogue, clock, log, workers } = this.#context;
     const host: ImportHost = {
       catalogue,
       clock,
       log,
-      codec,
+      workers,
       jobs: this.jobs,
       check: (accountId, description) => this.#view(accountId).check(description),
       beginIngest: (...about) => this.#begin(...about),

@@ -1,4 +1,5 @@
 import type { Clock, Log } from '../../base/index.ts';
+import type { ChunkWorkers } from '../chunks/chunk-workers.ts';
 import type { Disk } from '../chunks/disk.ts';
 import type { PackFiles } from '../chunks/pack-reader.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
@@ -36,6 +37,7 @@ export interface LibraryContext {
   readonly disk: Disk;
   readonly catalogue: Catalogue;
   readonly codec: SegmentCodec;
+  readonly workers: ChunkWorkers;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: LibraryLimits;

@@ -1,5 +1,4 @@
 import { MIB } from '../../base/index.ts';
-import { checkSegment } from '../chunks/check-segment.ts';
 import type { ChunkPlace } from './catalogue.ts';
 import type { LibraryContext } from './library-context.ts';
 
@@ -18,7 +17,7 @@ export interface ReadChunk {
  * @returns the chunks in the same order, a few at a time
  */
 export async function* readPackChunks(
-  { codec, packFiles }: LibraryContext,
+  { workers, packFiles }: LibraryContext,
   places: readonly ChunkPlace[],
 ): AsyncGenerator<ReadChunk[], void, undefined> {
   for (let next = 0; next < places.length; ) {
@@ -34,22 +33,22 @@ export async function* readPackChunks(
     }
     const length = endBytes - first.offsetBytes;
     const bytes = await packFiles.read(first.packId, first.offsetBytes, length);
-    yield await Promise.all(
-      some.map(async (place): Promise<ReadChunk> => {
+    const coded = await Promise.all(
+      some.map(async (place) => {
         const start = place.offsetBytes - first.offsetBytes;
         // Where all of them cannot be read at once, one bad sector must not condemn its neighbours.
-        const coded =
+        return (
           bytes?.subarray(start, start + place.codedBytes) ??
-          (await packFiles.read(place.packId, place.offsetBytes, place.codedBytes));
-        if (coded?.length !== place.codedBytes) return { place, coded: undefined };
-        try {
-          await checkSegment(codec, { ...place, coded });
-          return { place, coded };
-        } catch {
-          // Whatever it was that did not fit, the chunk is not what the index says.
-          return { place, coded: undefined };
-        }
+          (await packFiles.read(place.packId, place.offsetBytes, place.codedBytes))
+        );
       }),
     );
+    const problems = await workers.check(
+      some.map((place, i) => ({ ...place, coded: coded[i] ?? Buffer.alloc(0) })),
+    );
+    yield some.map((place, i) => {
+      const isSound = coded[i]?.length === place.codedBytes && problems[i] === undefined;
+      return { place, coded: isSound ? coded[i] : undefined };
+    });
   }
 }

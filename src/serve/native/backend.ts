@@ -5,6 +5,7 @@ import type {
   ApiClient,
   Job,
   JobRunner,
+  LentBuffer,
   LibraryCounts,
   NewClient,
 } from '../../keep/index.ts';
@@ -66,6 +67,8 @@ export interface NativeBackend {
   library(caller: Caller): AccountLibrary;
   /** Images that are made of bytes as they are, without chunks. */
   imports(caller: Caller): AccountImports;
+  /** Lends memory for a body of segments, in which the library checks them without a copy. */
+  lend(lengthBytes: number): Promise<LentBuffer>;
   /** @throws IngotError `image-not-found`, `image-not-ready` */
   openFile(caller: Caller, id: Id<'img'>, form: ImageForm): Promise<PublishedFile>;
 }

@@ -57,6 +57,24 @@ export async function readBody(
 }
 
 /**
+ * Reads a whole body into memory of the caller.
+ *
+ * @returns the part of `target` that it fills
+ * @throws IngotError as {@link limitedBody} does, with the length of `target` as the limit
+ */
+export async function readBodyInto(
+  body: Readable,
+  target: Buffer,
+  { clock }: { readonly clock: Clock },
+): Promise<Buffer> {
+  let count = 0;
+  for await (const piece of limitedBody(body, { maxBytes: target.byteLength, clock })) {
+    count += piece.copy(target, count);
+  }
+  return target.subarray(0, count);
+}
+
+/**
  * The body as the stream that the parser of binary bodies left it.
  *
  * @throws IngotError `request-invalid`

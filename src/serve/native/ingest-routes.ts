@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { digestFromBytes, IngotError, isFailure } from '../../base/index.ts';
 import type { Image, IngestSession } from '../../keep/index.ts';
-import { limitedBody, readBody, streamOf } from './body.ts';
+import { limitedBody, readBody, readBodyInto, streamOf } from './body.ts';
 import { CommitMemory } from './commit-memory.ts';
 import { imageSchema, imageToWire } from './image-wire.ts';
 import { beginSchema, descriptionFromWire } from './ingest-wire.ts';
@@ -87,8 +87,15 @@ export function ingestRoutes(server: NativeServer, context: RouteContext): void 
     async (request, reply) => {
       const session = backend.library(access.caller(request)).ingest(request.params.id);
       using _place = await bodies.enter();
-      const limits = { maxBytes: MAX_SEGMENTS_BODY_BYTES, clock };
-      const body = await readBody(streamOf(request), limits);
+      const length = Number(request.headers['content-length'] ?? MAX_SEGMENTS_BODY_BYTES);
+      if (!(length <= MAX_SEGMENTS_BODY_BYTES)) {
+        throw new IngotError(
+          'request-too-large',
+          `the body is above ${MAX_SEGMENTS_BODY_BYTES} bytes`,
+        );
+      }
+      using memory = await backend.lend(length);
+      const body = await readBodyInto(streamOf(request), memory.bytes, { clock });
       metrics.receivedBytes(body.byteLength);
       await session.put(decodeSegments(body));
       return reply.code(204).send();

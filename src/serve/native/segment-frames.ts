@@ -1,5 +1,5 @@
 import { digestBytes, digestFromBytes, IngotError } from '../../base/index.ts';
-import { MAX_CHUNK_BYTES, MAX_CODED_BYTES, type Segment } from '../../bytes/index.ts';
+import { MAX_CHUNK_BYTES, MAX_CODED_BYTES, pushJoined, type Segment } from '../../bytes/index.ts';
 
 /** Media type of a body of segments. */
 export const SEGMENTS_MEDIA_TYPE = 'application/vnd.ingot.segments';
@@ -29,7 +29,7 @@ export function encodeSegments(segments: readonly Segment[]): Uint8Array[] {
   MAGIC.copy(headers, 0);
   headers.writeUInt32LE(segments.length, MAGIC.byteLength);
   let at = BODY_HEADER_BYTES;
-  const coded: Uint8Array[] = [];
+  const coded: Buffer[] = [];
   for (const segment of segments) {
     headers.set(digestBytes(segment.digest), at);
     headers.writeUInt32LE(segment.plainBytes, at + 32);
@@ -37,7 +37,7 @@ export function encodeSegments(segments: readonly Segment[]): Uint8Array[] {
     headers.writeUInt32LE(segment.plainCrc32, at + 40);
     headers.writeUInt32LE(segment.codedCrc32, at + 44);
     at += FRAME_HEADER_BYTES;
-    coded.push(segment.coded);
+    pushJoined(coded, segment.coded);
   }
   return [headers, ...coded];
 }

@@ -47,13 +47,14 @@ export async function startDaemon(
     log,
   });
   undo.use(opened);
-  const { library, codec } = opened;
+  const { library, codec, workers } = opened;
   const imports = undo.use(await openImports(library, settings.dataDirectory, settings.imports));
   const server = await httpServer({
     settings,
     backend: {
       clients: libraryClients(library.accounts),
       upkeep: libraryUpkeep(library),
+      lend: (lengthBytes) => workers.lend(lengthBytes),
       library: ({ accountId }) => library.forAccount(accountId),
       imports: ({ accountId }) => imports.forAccount(accountId),
       openFile: async ({ accountId }, id, form) => {

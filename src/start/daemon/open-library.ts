@@ -2,14 +2,16 @@ import { type Clock, IngotError, type Log } from '../../base/index.ts';
 import { DirectoryDisk } from '../../keep/adapters/directory-disk.ts';
 import { openFastestCodec } from '../../keep/adapters/fastest-segment-codec.ts';
 import { openSqliteCatalogue } from '../../keep/adapters/sqlite-catalogue.ts';
+import { openChunkWorkers } from '../../keep/adapters/thread-chunk-workers.ts';
 import { zlibSegmentCodec } from '../../keep/adapters/zlib-segment-codec.ts';
-import { DirectoryLibrary, type SegmentCodec } from '../../keep/index.ts';
+import { type ChunkWorkers, DirectoryLibrary, type SegmentCodec } from '../../keep/index.ts';
 import type { DaemonSettings } from '../settings/daemon-settings.ts';
 
 /** An open library and the engine that it codes with. Disposal closes it. */
 interface OpenLibrary extends AsyncDisposable {
   readonly library: DirectoryLibrary;
   readonly codec: SegmentCodec;
+  readonly workers: ChunkWorkers;
 }
 
 /**
@@ -28,15 +30,20 @@ export async function openDirectoryLibrary(
   },
 ): Promise<OpenLibrary> {
   const codec = await segmentCodec(options.engine);
+  await using undo = new AsyncDisposableStack();
+  const workers = undo.use(openChunkWorkers(codec.name));
   const library = await DirectoryLibrary.open({
     disk: new DirectoryDisk(folder),
     openCatalogue: (lost) => openSqliteCatalogue(folder, lost),
     codec,
+    workers,
     clock: options.clock,
     log: options.log,
     isRebuild: options.isRebuild ?? false,
   });
-  return { library, codec, [Symbol.asyncDispose]: () => library[Symbol.asyncDispose]() };
+  undo.use(library);
+  const owned = undo.move();
+  return { library, codec, workers, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 async function segmentCodec(engine: DaemonSettings['engine']): Promise<SegmentCodec> {

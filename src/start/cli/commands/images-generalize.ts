@@ -3,6 +3,7 @@ import { type Command, Option } from '@commander-js/extra-typings';
 import { IngotError, systemClock } from '../../../base/index.ts';
 import { openFastestCodec } from '../../../keep/adapters/fastest-segment-codec.ts';
 import { fileSpools } from '../../../keep/adapters/file-spool.ts';
+import { openChunkWorkers } from '../../../keep/adapters/thread-chunk-workers.ts';
 import { type Image, ingestSnapshot } from '../../../keep/index.ts';
 import {
   formatName,
@@ -116,11 +117,12 @@ async function importFile(
   const { capture } = ancestor;
   await using source = await openEditedFile(context, path, { capture, spoolFolder: folder });
   const { codec } = await openFastestCodec();
+  await using workers = openChunkWorkers(codec.name);
   using progress = context.progress('import');
   return await ingestSnapshot({
     source,
     target: new HttpIngestTarget(client),
-    codec,
+    workers,
     description: {
       name,
       description: `${ancestor.id} without the traces of its machine`,

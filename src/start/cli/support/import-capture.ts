@@ -2,6 +2,7 @@ import { formatBytes, formatDuration, systemClock } from '../../../base/index.ts
 import type { SnapshotSource } from '../../../capture/index.ts';
 import { openFastestCodec } from '../../../keep/adapters/fastest-segment-codec.ts';
 import { fileSpools } from '../../../keep/adapters/file-spool.ts';
+import { openChunkWorkers } from '../../../keep/adapters/thread-chunk-workers.ts';
 import { type Image, type ImageDescription, ingestSnapshot } from '../../../keep/index.ts';
 import type { DaemonClient } from '../../client/daemon-client.ts';
 import { HttpIngestTarget } from '../../client/http-ingest-target.ts';
@@ -35,11 +36,12 @@ export async function importCapture(
   await using edited = await openEdited(context, captured, { ...options, spoolFolder });
   const source = edited ?? captured;
   const { codec } = await openFastestCodec();
+  await using workers = openChunkWorkers(codec.name);
   using progress = context.progress('import');
   const image = await ingestSnapshot({
     source,
     target: new HttpIngestTarget(client),
-    codec,
+    workers,
     description,
     onProgress: progress.onProgress,
     signal: context.signal,

@@ -1,0 +1,22 @@
+/**
+ * One thread of {@link ThreadChunkWorkers}: hashing and coding would stop everything else.
+ *
+ * Takes `{ number, task }`, answers `{ number, result }` or `{ number, bug }`.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { type ChunkTask, doChunkTask } from './chunk-tasks.ts';
+import { ISAL_NAME, openIsalSegmentEngine } from './isal-segment-codec.ts';
+import { zlibSegmentEngine } from './zlib-segment-codec.ts';
+
+const port = parentPort;
+if (port === null) throw new Error('chunks are worked on in a worker thread');
+
+const engine = workerData === ISAL_NAME ? openIsalSegmentEngine() : zlibSegmentEngine;
+
+port.on('message', ({ number, task }: { number: number; task: ChunkTask }) => {
+  try {
+    port.postMessage({ number, result: doChunkTask(engine, task) });
+  } catch (error) {
+    port.postMessage({ number, bug: error });
+  }
+});

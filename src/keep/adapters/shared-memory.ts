@@ -1,0 +1,56 @@
+import koffi from 'koffi';
+import type { LentBuffer } from '../chunks/chunk-workers.ts';
+
+/** What O_DIRECT asks of an address. @see open(2) */
+const ALIGNMENT_BYTES = 4096;
+
+/** Buffers of one size in memory that threads share, made when they are needed, used again. */
+export class SharedMemory {
+  readonly #lengthBytes: number;
+  readonly #idle: Buffer[] = [];
+  readonly #waiting: ((buffer: Buffer) => void)[] = [];
+  #left: number;
+
+  /** @param count how many are lent at once; who asks for more waits */
+  constructor(lengthBytes: number, count: number) {
+    this.#lengthBytes = lengthBytes;
+    this.#left = count;
+  }
+
+  /** @returns a buffer of that length; one longer than the pool's is made for this call */
+  async lend(lengthBytes: number): Promise<LentBuffer> {
+    if (lengthBytes > this.#lengthBytes) {
+      return { bytes: alignedShared(lengthBytes), [Symbol.dispose]: () => undefined };
+    }
+    const buffer = await this.#take();
+    let isLent = true;
+    return {
+      bytes: buffer.subarray(0, lengthBytes),
+      [Symbol.dispose]: () => {
+        if (!isLent) return;
+        isLent = false;
+        const next = this.#waiting.shift();
+        if (next === undefined) this.#idle.push(buffer);
+        else next(buffer);
+      },
+    };
+  }
+
+  #take(): Buffer | Promise<Buffer> {
+    const idle = this.#idle.pop();
+    if (idle !== undefined) return idle;
+    if (this.#left > 0) {
+      this.#left -= 1;
+      return alignedShared(this.#lengthBytes);
+    }
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve);
+    });
+  }
+}
+
+function alignedShared(lengthBytes: number): Buffer {
+  const room = Buffer.from(new SharedArrayBuffer(lengthBytes + ALIGNMENT_BYTES));
+  const address = Number(koffi.address(room) % BigInt(ALIGNMENT_BYTES));
+  return room.subarray(ALIGNMENT_BYTES - address, ALIGNMENT_BYTES - address + lengthBytes);
+}

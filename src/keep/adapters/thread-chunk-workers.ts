@@ -1,0 +1,281 @@
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+import { digestBytes } from '../../base/index.ts';
+import { MAX_CHUNK_BYTES, MAX_CODED_BYTES, type Segment } from '../../bytes/index.ts';
+import {
+  type ChunkWorkers,
+  LENT_BYTES,
+  type LentBuffer,
+  type LentSegments,
+  type NamedSpan,
+  type Span,
+} from '../chunks/chunk-workers.ts';
+import {
+  CHECK_PROBLEMS,
+  type ChunkTask,
+  CODED_NUMBERS,
+  SEGMENT_NUMBERS,
+  SPAN_NUMBERS,
+} from './chunk-tasks.ts';
+import { SharedMemory } from './shared-memory.ts';
+
+/** More threads than this outrun every disk, and each takes about 15 MB. */
+const MAX_THREADS = 8;
+
+/** Tasks that a thread has at once: while one answer is taken, it finds the next task. */
+const TASKS_PER_THREAD = 2;
+
+/** Buffers for plain bytes: read, being cut, hashed, and three coded. */
+const PLAIN_BUFFERS = 9;
+
+/** Buffers for coded bytes, and of bodies that are checked. */
+const CODED_BUFFERS = 4;
+
+/** Stored blocks are longer than what they hold. */
+const CODED_BUFFER_BYTES = LENT_BYTES + 64 * 1024;
+
+interface Answer {
+  readonly number: number;
+  readonly result?: Uint8Array | Uint32Array;
+  readonly bug?: unknown;
+}
+
+interface Call {
+  readonly task: ChunkTask;
+  readonly done: PromiseWithResolvers<Uint8Array | Uint32Array>;
+}
+
+/** One worker thread. It does not keep the process alive while it has nothing to do. */
+class ChunkThread {
+  readonly #worker: Worker;
+  readonly #calls = new Map<number, Call>();
+  readonly #onFree: () => void;
+  #number = 0;
+  #death: Error | undefined;
+
+  constructor(engineName: string, onFree: () => void) {
+    this.#onFree = onFree;
+    this.#worker = new Worker(new URL('./chunk-worker.ts', import.meta.url), {
+      workerData: engineName,
+    });
+    this.#worker.on('message', (answer: Answer) => this.#settle(answer));
+    this.#worker.on('error', (error) => this.#die(error));
+    this.#worker.on('exit', () => this.#die(new Error('a thread that works on chunks has ended')));
+    // After the listeners: the first one makes it count again.
+    this.#worker.unref();
+  }
+
+  get load(): number {
+    return this.#calls.size;
+  }
+
+  start(call: Call): void {
+    if (this.#death !== undefined) {
+      call.done.reject(this.#death);
+      return;
+    }
+    if (this.#calls.size === 0) this.#worker.ref();
+    this.#number += 1;
+    this.#calls.set(this.#number, call);
+    this.#worker.postMessage({ number: this.#number, task: call.task });
+  }
+
+  async end(): Promise<void> {
+    await this.#worker.terminate();
+  }
+
+  #settle({ number, result, bug }: Answer): void {
+    const call = this.#calls.get(number);
+    this.#calls.delete(number);
+    if (this.#calls.size === 0) this.#worker.unref();
+    if (result === undefined) call?.done.reject(bug);
+    else call?.done.resolve(result);
+    this.#onFree();
+  }
+
+  #die(error: unknown): void {
+    this.#death ??= error instanceof Error ? error : new Error(String(error));
+    for (const { done } of this.#calls.values()) done.reject(this.#death);
+    this.#calls.clear();
+    this.#onFree();
+  }
+}
+
+/** {@link ChunkWorkers} on worker threads, one for each core; they start with the first call. */
+class ThreadChunkWorkers implements ChunkWorkers {
+  readonly #engineName: string;
+  readonly #plain = new SharedMemory(LENT_BYTES, PLAIN_BUFFERS);
+  readonly #coded = new SharedMemory(CODED_BUFFER_BYTES, CODED_BUFFERS);
+  readonly #count = Math.min(availableParallelism(), MAX_THREADS);
+  readonly #waiting: Call[] = [];
+  #threads: readonly ChunkThread[] = [];
+  #hasEnded = false;
+
+  constructor(engineName: string) {
+    this.#engineName = engineName;
+  }
+
+  lend(lengthBytes: number): Promise<LentBuffer> {
+    return this.#plain.lend(lengthBytes);
+  }
+
+  async digests(bytes: Buffer, spans: readonly Span[]): Promise<Buffer> {
+    if (spans.length === 0) return Buffer.alloc(0);
+    const digests = await this.#run({ kind: 'digest', bytes, numbers: numbersOf(spans) });
+    return Buffer.from(digests.buffer, digests.byteOffset, digests.byteLength);
+  }
+
+  async encode(bytes: Buffer, chunks: readonly NamedSpan[]): Promise<LentSegments> {
+    using undo = new DisposableStack();
+    const target = undo.use(await this.#coded.lend(CODED_BUFFER_BYTES));
+    const numbers = await this.#run({
+      kind: 'encode',
+      bytes,
+      numbers: numbersOf(chunks),
+      target: target.bytes,
+    });
+    const segments: Segment[] = [];
+    let at = 0;
+    for (const [i, { digest, lengthBytes }] of chunks.entries()) {
+      const codedBytes = numbers[i * CODED_NUMBERS] ?? 0;
+      segments.push({
+        digest,
+        plainBytes: lengthBytes,
+        plainCrc32: numbers[i * CODED_NUMBERS + 1] ?? 0,
+        codedCrc32: numbers[i * CODED_NUMBERS + 2] ?? 0,
+        coded: target.bytes.subarray(at, at + codedBytes),
+      });
+      at += codedBytes;
+    }
+    const lent = undo.move();
+    return { segments, [Symbol.dispose]: () => lent.dispose() };
+  }
+
+  async check(segments: readonly Segment[]): Promise<readonly (string | undefined)[]> {
+    const problems = segments.map(lengthProblem);
+    const sound = segments.filter((_, i) => problems[i] === undefined);
+    // One body is one call: its parts are spread so that it is done soon.
+    const parts = this.#partsOf(sound);
+    const done = await Promise.allSettled(parts.map((part) => this.#checkPart(part)));
+    const found = done.flatMap((result) => {
+      if (result.status === 'rejected') throw result.reason;
+      return result.value;
+    });
+    let next = 0;
+    return problems.map((problem) => problem ?? found[next++]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#hasEnded = true;
+    for (const { done } of this.#waiting.splice(0))
+      done.reject(new Error('the workers have ended'));
+    await Promise.all(this.#threads.map((thread) => thread.end()));
+  }
+
+  #partsOf(segments: readonly Segment[]): Segment[][] {
+    const sizeBytes = segments.reduce((sum, { plainBytes }) => sum + plainBytes, 0);
+    const parts: Segment[][] = [];
+    let left = 0;
+    for (const segment of segments) {
+      if (left <= 0) {
+        parts.push([]);
+        left = sizeBytes / this.#count;
+      }
+      parts.at(-1)?.push(segment);
+      left -= segment.plainBytes;
+    }
+    return parts;
+  }
+
+  async #checkPart(segments: readonly Segment[]): Promise<(string | undefined)[]> {
+    using lent = await this.#sharedOf(segments);
+    const numbers = new Uint32Array(segments.length * SEGMENT_NUMBERS);
+    const digests = new Uint8Array(segments.length * 32);
+    for (const [i, segment] of segments.entries()) {
+      const { coded, plainBytes, plainCrc32, codedCrc32 } = lent.segments[i] ?? segment;
+      const start = coded.byteOffset - lent.bytes.byteOffset;
+      numbers.set(
+        [start, coded.byteLength, plainBytes, plainCrc32, codedCrc32],
+        i * SEGMENT_NUMBERS,
+      );
+      digests.set(digestBytes(segment.digest), i * 32);
+    }
+    const found = await this.#run({ kind: 'check', bytes: lent.bytes, numbers, digests });
+    return Array.from(found, (problem) => CHECK_PROBLEMS[problem]);
+  }
+
+  /** Segments in shared memory: where they lie, or copied. */
+  async #sharedOf(
+    segments: readonly Segment[],
+  ): Promise<LentSegments & { readonly bytes: Buffer }> {
+    const memory = segments[0]?.coded.buffer;
+    if (
+      memory instanceof SharedArrayBuffer &&
+      segments.every(({ coded }) => coded.buffer === memory)
+    ) {
+      return { segments, bytes: Buffer.from(memory), [Symbol.dispose]: () => undefined };
+    }
+    const sizeBytes = segments.reduce((sum, { coded }) => sum + coded.byteLength, 0);
+    const lent = await this.#coded.lend(sizeBytes);
+    let at = 0;
+    const copies = segments.map((segment) => {
+      lent.bytes.set(segment.coded, at);
+      at += segment.coded.byteLength;
+      return { ...segment, coded: lent.bytes.subarray(at - segment.coded.byteLength, at) };
+    });
+    return { segments: copies, bytes: lent.bytes, [Symbol.dispose]: () => lent[Symbol.dispose]() };
+  }
+
+  async #run(task: ChunkTask): Promise<Uint8Array | Uint32Array> {
+    if (this.#hasEnded) throw new Error('the workers have ended');
+    const done = Promise.withResolvers<Uint8Array | Uint32Array>();
+    this.#waiting.push({ task, done });
+    this.#startWaiting();
+    return await done.promise;
+  }
+
+  #startWaiting(): void {
+    if (this.#hasEnded) return;
+    if (this.#threads.length === 0) {
+      this.#threads = Array.from(
+        { length: this.#count },
+        () => new ChunkThread(this.#engineName, () => this.#startWaiting()),
+      );
+    }
+    while (this.#waiting.length > 0) {
+      const idlest = this.#threads.reduce((best, one) => (one.load < best.load ? one : best));
+      if (idlest.load >= TASKS_PER_THREAD) return;
+      const call = this.#waiting.shift();
+      if (call !== undefined) idlest.start(call);
+    }
+  }
+}
+
+function numbersOf(spans: readonly Span[]): Uint32Array {
+  const numbers = new Uint32Array(spans.length * SPAN_NUMBERS);
+  for (const [i, { startBytes, lengthBytes }] of spans.entries()) {
+    numbers[i * SPAN_NUMBERS] = startBytes;
+    numbers[i * SPAN_NUMBERS + 1] = lengthBytes;
+  }
+  return numbers;
+}
+
+/** What is no length at all must not reach the numbers of a task. */
+function lengthProblem({ plainBytes, coded }: Segment): string | undefined {
+  if (!Number.isInteger(plainBytes) || plainBytes < 1 || plainBytes > MAX_CHUNK_BYTES) {
+    return `a chunk has 1 to ${MAX_CHUNK_BYTES} bytes, not ${plainBytes}`;
+  }
+  if (coded.length < 1 || coded.length > MAX_CODED_BYTES) {
+    return `a segment has 1 to ${MAX_CODED_BYTES} bytes, not ${coded.length}`;
+  }
+  return undefined;
+}
+
+/**
+ * Opens the workers of this process; their threads start with the first work.
+ *
+ * @param engineName name of the chosen codec: the threads code with the same engine
+ */
+export function openChunkWorkers(engineName: string): ChunkWorkers {
+  return new ThreadChunkWorkers(engineName);
+}

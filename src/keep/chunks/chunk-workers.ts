@@ -1,0 +1,51 @@
+import { type Digest, KIB, MIB } from '../../base/index.ts';
+import type { Segment } from '../../bytes/index.ts';
+
+/** Where a chunk lies in a buffer. */
+export interface Span {
+  readonly startBytes: number;
+  readonly lengthBytes: number;
+}
+
+/** A chunk whose name is known, in a lent buffer. */
+export interface NamedSpan extends Span {
+  readonly digest: Digest;
+}
+
+/** Memory that the workers see as well. Dispose it to give it back; it must not be used then. */
+export interface LentBuffer extends Disposable {
+  readonly bytes: Buffer;
+}
+
+/** Segments whose coded bytes lie one after another in lent memory, until they are disposed. */
+export interface LentSegments extends Disposable {
+  readonly segments: readonly Segment[];
+}
+
+/** The longest buffer that comes out of the pool, and the most plain bytes of one `encode`. */
+export const LENT_BYTES = 4 * MIB + 640 * KIB;
+
+/**
+ * Hashes, codes and checks chunks, many in one call, on threads of their own.
+ *
+ * The bytes lie in memory that all threads share and that is used again and again: V8 collects its
+ * whole heap once per 64 MB of new buffers, which cost a quarter of an import's time
+ * (docs/performance.md).
+ */
+export interface ChunkWorkers extends AsyncDisposable {
+  /**
+   * Lends shared memory that begins at an address which O_DIRECT takes. Waits until there is some;
+   * more than {@link LENT_BYTES} is made anew.
+   */
+  lend(lengthBytes: number): Promise<LentBuffer>;
+  /** @returns the SHA-256 of each span, 32 bytes each, one after another */
+  digests(bytes: Buffer, spans: readonly Span[]): Promise<Buffer>;
+  /** Codes spans of at most {@link LENT_BYTES} together, in their order. */
+  encode(bytes: Buffer, chunks: readonly NamedSpan[]): Promise<LentSegments>;
+  /**
+   * Inflates segments and compares everything that they claim.
+   *
+   * @returns for each segment what is wrong with it, in words, or undefined
+   */
+  check(segments: readonly Segment[]): Promise<readonly (string | undefined)[]>;
+}
