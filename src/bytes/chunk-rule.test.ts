@@ -169,7 +169,7 @@ describe('the chunk rule', () => {
         digestOf(Buffer.from(places(cuts).join('\n'))).slice(0, 16),
       ]),
       [
-        [33, '6192c336d79353e7'],
+        [71, '62acf5dfc38aaf1f'],
         [37, '2acaced60d33c6bc'],
       ],
     );

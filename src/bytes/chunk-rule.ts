@@ -7,13 +7,22 @@ import { MAX_CHUNK_BYTES } from './segment.ts';
 
 const BLOCK_BYTES = 4 * KIB;
 
-/** Runs of files and of tables below this are collected; runs of zeros below this are kept. */
+/** Runs of tables below this are collected; runs of zeros below this are kept. */
 const LONG_RUN_BYTES = 64 * KIB;
+
+/**
+ * Runs of files below this are collected. A file that is alone in its chunks is found again wherever
+ * it lies; one in company only in the same company.
+ */
+const LONG_FILE_BYTES = 12 * KIB;
 
 const LONG_RUN_BLOCKS = LONG_RUN_BYTES / BLOCK_BYTES;
 
-/** One of so many short runs ends a chunk: about 84 KiB on average for a Linux root. */
-const COLLECT_DIVISOR = 4;
+/**
+ * One of so many short runs ends a chunk. With {@link LONG_FILE_BYTES} that gives a Linux root as many
+ * chunks as 64 KiB and 4 did, and a rebuilt one 0.4 times the new bytes (docs/adr/0007).
+ */
+const COLLECT_DIVISOR = 16;
 
 /** With at least 4 blocks: 3 + 13 blocks on average, which is 64 KiB. */
 const CONTENT_DIVISOR = 13;
@@ -21,8 +30,8 @@ const MIN_CONTENT_BLOCKS = 4;
 
 const ZERO_BLOCK = Buffer.alloc(BLOCK_BYTES);
 
-/** How a disk was cut; it stands in the manifest. */
-export type ChunkRule = 'file-extents-1' | 'content-4k-1';
+/** How a disk is cut; it stands in the manifest, where rules of old stand too. */
+export type ChunkRule = 'file-extents-2' | 'content-4k-1';
 
 /** One piece of a disk: bytes to keep, or zeros. */
 export type Cut =
@@ -79,7 +88,7 @@ export class ChunkCutter {
       this.rule = 'content-4k-1';
       this.#walk = cutByContent(input, this.#queue);
     } else {
-      this.rule = 'file-extents-1';
+      this.rule = 'file-extents-2';
       this.#walk = cutAtFiles(input.extents, input.fileExtents, input.originBytes, this.#queue);
     }
   }
@@ -172,7 +181,7 @@ function isZeroBlock(plain: Buffer, start: number, end: number): boolean {
   return plain.compare(ZERO_BLOCK, 0, end - start, start, end) === 0;
 }
 
-/** Cuts of `file-extents-1`. */
+/** Cuts of `file-extents-2`. */
 function* cutAtFiles(
   extents: readonly Extent[],
   files: FileExtents,
@@ -189,7 +198,8 @@ function* cutAtFiles(
       collectedBytes = 0;
     };
     for (const run of runs) {
-      if (run.lengthBytes >= LONG_RUN_BYTES) {
+      const isFile = run.fileOffsetBytes !== undefined;
+      if (run.lengthBytes >= (isFile ? LONG_FILE_BYTES : LONG_RUN_BYTES)) {
         yield* cutCollected();
         const phase =
           run.fileOffsetBytes === undefined ? run.offsetBytes - originBytes : run.fileOffsetBytes;
