@@ -25,16 +25,18 @@ export class DirectoryImage implements OpenImage {
   readonly #rows: readonly (PageRow & { readonly layout: PageLayout })[];
   readonly #kept = new Map<number, Promise<readonly OpenEntry[]>>();
   readonly #release: () => void;
+  readonly #isUpkeep: boolean;
 
   private constructor(
     context: LibraryContext,
     image: ImageRow,
     rows: readonly (PageRow & { readonly layout: PageLayout })[],
-    release: () => void,
+    { release, isUpkeep }: { readonly release: () => void; readonly isUpkeep: boolean },
   ) {
     this.#context = context;
     this.#rows = rows;
     this.#release = release;
+    this.#isUpkeep = isUpkeep;
     this.image = image;
     const tag = createHash('sha256');
     let plainStartBytes = 0;
@@ -49,12 +51,14 @@ export class DirectoryImage implements OpenImage {
 
   /**
    * @param release ends the lease that the caller took before it looked at the image
+   * @param isUpkeep whether the library itself reads: upkeep makes way for who downloads
    * @throws IngotError `manifest-invalid`, `chunk-missing`
    */
   static async open(
     context: LibraryContext,
     image: ImageRow,
     release: () => void,
+    isUpkeep = false,
   ): Promise<DirectoryImage> {
     const rows = await context.catalogue.imagePages(image.id);
     const sumBytes = rows.reduce((sum, row) => sum + row.plainBytes, 0);
@@ -69,7 +73,7 @@ export class DirectoryImage implements OpenImage {
     for (const row of rows) {
       measured.push({ ...row, layout: row.layout ?? (await measurePage(context, row.digest)) });
     }
-    return new DirectoryImage(context, image, measured, release);
+    return new DirectoryImage(context, image, measured, { release, isUpkeep });
   }
 
   async page(index: number): Promise<readonly OpenEntry[]> {
@@ -94,6 +98,7 @@ export class DirectoryImage implements OpenImage {
     signal?: AbortSignal,
     memory?: Buffer,
   ): Promise<Buffer[]> {
+    if (!this.#isUpkeep) this.#context.activity.touch();
     const result: Buffer[] = new Array(chunks.length);
     let free = memory;
     for (const run of runsOf(chunks)) {

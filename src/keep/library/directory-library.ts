@@ -1,8 +1,10 @@
 import {
   type Clock,
+  type DigestStream,
   GIB,
   type Id,
   IngotError,
+  inlineDigestStream,
   isId,
   type Log,
   MIB,
@@ -30,6 +32,7 @@ import { createLibraryKey, type LibraryKey, readLibraryKey } from './library-key
 import { ManifestFiles, makeLibraryFolders } from './manifest-files.ts';
 import { Mutex } from './mutex.ts';
 import { PlainDigests } from './plain-digests.ts';
+import { ReadActivity } from './read-activity.ts';
 import { recoverLibrary } from './recover.ts';
 import { Reserve } from './reserve.ts';
 import { StoppingDisk } from './stopping-disk.ts';
@@ -50,6 +53,8 @@ export interface LibraryParts {
   readonly workers: ChunkWorkers;
   readonly clock: Clock;
   readonly log: Log;
+  /** Computes digests of whole disks; on the library's own thread where it is left out. */
+  readonly openDigestStream?: () => DigestStream;
   readonly limits?: Partial<LibraryLimits>;
   /** Makes the index again from packs and manifests before anything else. */
   readonly isRebuild?: boolean;
@@ -96,7 +101,7 @@ export class DirectoryLibrary implements AsyncDisposable {
     change: (row, changes) => this.#change(row, changes),
     destroy: (row) => this.#destroy(row),
     forget: (row) => this.#forget(row),
-    plainDigest: (imageId, signal) => this.#digests.of(imageId, signal),
+    plainDigest: (imageId, signal) => this.#digests.of(imageId, { signal }),
   };
 
   private constructor(context: LibraryContext, owned: AsyncDisposableStack) {
@@ -117,8 +122,10 @@ export class DirectoryLibrary implements AsyncDisposable {
         return JSON.stringify(await this.collect({ isForced, signal, onProgress }));
       },
       backup: async () => JSON.stringify({ file: await this.backup() }),
-      'plain-digest': async (job, { signal }) =>
-        JSON.stringify({ digest: await this.#digests.of(job.subject as Id<'img'>, signal) }),
+      'plain-digest': async (job, { signal }) => {
+        const digest = await this.#digests.of(job.subject as Id<'img'>, { signal, mayWait: true });
+        return JSON.stringify({ digest });
+      },
     });
   }
 
@@ -155,6 +162,8 @@ export class DirectoryLibrary implements AsyncDisposable {
       leases: new ImageLeases((imageId) => {
         if (library !== undefined) library.#onFree(imageId);
       }),
+      activity: new ReadActivity(parts.clock),
+      openDigestStream: parts.openDigestStream ?? inlineDigestStream,
       reserve: new Reserve(disk, limits.reserveBytes),
       pageGate: new Mutex(),
       imageGate: new Mutex(),

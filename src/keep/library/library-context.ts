@@ -1,4 +1,4 @@
-import type { Clock, Log } from '../../base/index.ts';
+import type { Clock, DigestStream, Log } from '../../base/index.ts';
 import type { ChunkWorkers } from '../chunks/chunk-workers.ts';
 import type { Disk } from '../chunks/disk.ts';
 import type { PackFiles } from '../chunks/pack-reader.ts';
@@ -8,6 +8,7 @@ import type { ImageLeases } from './image-leases.ts';
 import type { LibraryKey } from './library-key.ts';
 import type { ManifestFiles } from './manifest-files.ts';
 import type { Mutex } from './mutex.ts';
+import type { ReadActivity } from './read-activity.ts';
 import type { Reserve } from './reserve.ts';
 
 /** What a library refuses to go beyond. */
@@ -46,6 +47,8 @@ export interface LibraryContext {
   readonly manifests: ManifestFiles;
   readonly packFiles: PackFiles;
   readonly leases: ImageLeases;
+  readonly activity: ReadActivity;
+  readonly openDigestStream: () => DigestStream;
   readonly reserve: Reserve;
   /** Held while pages are staged and written, and while unheld ones are removed. */
   readonly pageGate: Mutex;

@@ -1,13 +1,19 @@
-import { createHash, type Hash } from 'node:crypto';
-import { type Digest, digestOf, type Id, IngotError, MIB } from '../../base/index.ts';
+import { crc32 } from 'node:zlib';
+import { type Digest, type Id, IngotError, MIB } from '../../base/index.ts';
+import { MAX_CODED_BYTES } from '../../bytes/index.ts';
+import { releaseMemory } from '../chunks/release-memory.ts';
 import type { ImageChanges, ImageRow } from './catalogue.ts';
+import { DigestBlocks } from './digest-blocks.ts';
 import { DirectoryImage } from './directory-image.ts';
 import type { LibraryContext } from './library-context.ts';
 import type { OpenChunk, OpenEntry } from './open-image.ts';
 
-const ZEROS = Buffer.alloc(MIB);
 /** Plain bytes that are read and inflated at once. */
-const STEP_BYTES = 4 * MIB;
+const STEP_BYTES = 2 * MIB;
+/** Room for a step that does not compress. */
+const MEMORY_BYTES = STEP_BYTES + 2 * MAX_CODED_BYTES;
+/** Between two steps while somebody downloads. */
+const PAUSE_MS = 100;
 
 /** Some entries, and the plain bytes of the chunks among them. */
 interface PlainStep {
@@ -15,11 +21,23 @@ interface PlainStep {
   readonly plain: readonly Buffer[];
 }
 
+/** Who asks for a digest. */
+interface DigestWish {
+  readonly signal?: AbortSignal | undefined;
+  readonly mayWait?: boolean;
+}
+
+/** A digest that is being computed. */
+interface DigestWork {
+  mayWait: boolean;
+  digest: Promise<Digest>;
+}
+
 /** Computes digests of whole disks by reading them back; each image once, whoever asks. */
 export class PlainDigests implements AsyncDisposable {
   readonly #context: LibraryContext;
   readonly #change: (row: ImageRow, changes: ImageChanges) => Promise<ImageRow>;
-  readonly #running = new Map<Id<'img'>, Promise<Digest>>();
+  readonly #running = new Map<Id<'img'>, DigestWork>();
   readonly #end = new AbortController();
 
   constructor(
@@ -31,15 +49,20 @@ export class PlainDigests implements AsyncDisposable {
   }
 
   /**
-   * @param signal ends the waiting, not the work that others may wait for too
+   * @param options `signal` ends the waiting, not the work that others may wait for too; `mayWait`
+   *   makes the work slow while somebody downloads, until somebody asks who may not wait
    * @throws IngotError as `AccountLibrary.plainDigest`
    */
-  async of(imageId: Id<'img'>, signal?: AbortSignal): Promise<Digest> {
-    let running = this.#running.get(imageId);
-    if (running === undefined) {
-      running = this.#compute(imageId).finally(() => this.#running.delete(imageId));
-      this.#running.set(imageId, running);
+  async of(imageId: Id<'img'>, { signal, mayWait = false }: DigestWish = {}): Promise<Digest> {
+    let work = this.#running.get(imageId);
+    if (work === undefined) {
+      const begun: DigestWork = { mayWait, digest: Promise.resolve('' as Digest) };
+      begun.digest = this.#compute(imageId, begun).finally(() => this.#running.delete(imageId));
+      this.#running.set(imageId, begun);
+      work = begun;
     }
+    if (!mayWait) work.mayWait = false;
+    const running = work.digest;
     if (signal === undefined) return await running;
     signal.throwIfAborted();
     const aborted = Promise.withResolvers<never>();
@@ -54,10 +77,10 @@ export class PlainDigests implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#end.abort(new IngotError('library-busy', 'the library is being closed'));
-    await Promise.allSettled([...this.#running.values()]);
+    await Promise.allSettled([...this.#running.values()].map((work) => work.digest));
   }
 
-  async #compute(imageId: Id<'img'>): Promise<Digest> {
+  async #compute(imageId: Id<'img'>, work: DigestWork): Promise<Digest> {
     const { catalogue, leases, log } = this.#context;
     const release = leases.take(imageId);
     try {
@@ -66,8 +89,8 @@ export class PlainDigests implements AsyncDisposable {
         throw new IngotError('image-not-found', `there is no image ${imageId}`, { imageId });
       }
       if (row.plainDigest !== undefined) return row.plainDigest;
-      await using image = await DirectoryImage.open(this.#context, row, release);
-      const digest = await this.#read(image);
+      await using image = await DirectoryImage.open(this.#context, row, release, true);
+      const digest = await this.#read(image, work);
       if (row.claimedDigest !== undefined && row.claimedDigest !== digest) {
         log.error('a disk is not what its capture said', { imageId, digest });
         await this.#change(row, {
@@ -87,55 +110,64 @@ export class PlainDigests implements AsyncDisposable {
     }
   }
 
-  async #read(image: DirectoryImage): Promise<Digest> {
-    const sum = createHash('sha256');
+  async #read(image: DirectoryImage, work: DigestWork): Promise<Digest> {
+    await using stream = this.#context.openDigestStream();
+    const blocks = new DigestBlocks(stream);
+    const memory = [Buffer.allocUnsafeSlow(MEMORY_BYTES), Buffer.allocUnsafeSlow(MEMORY_BYTES)];
     // The next step is read and inflated on other threads while this one is hashed.
     let ahead: Promise<PlainStep> | undefined;
+    let steps = 0;
     for (let index = 0; index < image.pages.length; index++) {
       for (const step of stepsOf(await image.page(index))) {
-        const next = this.#inflate(image, step);
+        await this.#makeWay(work);
+        const next = this.#inflate(image, step, memory[steps++ % memory.length]);
         next.catch(() => undefined);
-        if (ahead !== undefined) await this.#hash(sum, await ahead);
+        if (ahead !== undefined) await this.#hash(blocks, await ahead);
         ahead = next;
       }
     }
-    if (ahead !== undefined) await this.#hash(sum, await ahead);
-    return sum.digest('hex') as Digest;
+    if (ahead !== undefined) await this.#hash(blocks, await ahead);
+    await blocks.end();
+    return await stream.digest();
   }
 
-  async #hash(sum: Hash, { entries, plain }: PlainStep): Promise<void> {
+  /** A step now and then is enough while somebody downloads: the disk and the cores are his. */
+  async #makeWay(work: DigestWork): Promise<void> {
     this.#end.signal.throwIfAborted();
+    if (!work.mayWait || !this.#context.activity.isRecent) return;
+    await this.#context.clock.sleep(PAUSE_MS, this.#end.signal);
+  }
+
+  async #hash(blocks: DigestBlocks, { entries, plain }: PlainStep): Promise<void> {
     let next = 0;
     for (const entry of entries) {
-      if (entry.kind === 'chunk') sum.update(plain[next++] as Buffer);
-      else await this.#addZeros(sum, entry.lengthBytes);
+      if (entry.kind === 'hole') {
+        await blocks.zeros(entry.lengthBytes, this.#end.signal);
+        continue;
+      }
+      const bytes = plain[next++] as Buffer;
+      await blocks.add(bytes);
+      releaseMemory(bytes);
     }
   }
 
-  async #inflate(image: DirectoryImage, entries: readonly OpenEntry[]): Promise<PlainStep> {
+  async #inflate(
+    image: DirectoryImage,
+    entries: readonly OpenEntry[],
+    memory: Buffer | undefined,
+  ): Promise<PlainStep> {
     const chunks = entries.filter((entry): entry is OpenChunk => entry.kind === 'chunk');
-    const coded = await image.readCoded(chunks, this.#end.signal);
+    const coded = await image.readCoded(chunks, this.#end.signal, memory);
     const plain = await Promise.all(
       chunks.map(async (chunk, i) => {
         const plain = await this.#context.codec.decode(coded[i] as Buffer, chunk.lengthBytes);
-        if (digestOf(plain) === chunk.digest) return plain;
+        if (crc32(plain) === chunk.plainCrc32) return plain;
         throw new IngotError('chunk-corrupt', `the chunk ${chunk.digest} inflates to other bytes`, {
           digest: chunk.digest,
         });
       }),
     );
     return { entries, plain };
-  }
-
-  async #addZeros(sum: Hash, lengthBytes: number): Promise<void> {
-    for (let left = lengthBytes, piece = 1; left > 0; left -= ZEROS.length, piece++) {
-      sum.update(left < ZEROS.length ? ZEROS.subarray(0, left) : ZEROS);
-      // A hole of a TiB must not keep everybody else from this thread.
-      if (piece % 16 === 0) {
-        await new Promise((resolve) => setImmediate(resolve));
-        this.#end.signal.throwIfAborted();
-      }
-    }
   }
 }
 

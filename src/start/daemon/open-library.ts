@@ -3,6 +3,7 @@ import { DirectoryDisk } from '../../keep/adapters/directory-disk.ts';
 import { openFastestCodec } from '../../keep/adapters/fastest-segment-codec.ts';
 import { openSqliteCatalogue } from '../../keep/adapters/sqlite-catalogue.ts';
 import { openChunkWorkers } from '../../keep/adapters/thread-chunk-workers.ts';
+import { openThreadedDigestStream } from '../../keep/adapters/threaded-digest-stream.ts';
 import { zlibSegmentCodec } from '../../keep/adapters/zlib-segment-codec.ts';
 import { type ChunkWorkers, DirectoryLibrary, type SegmentCodec } from '../../keep/index.ts';
 import type { DaemonSettings } from '../settings/daemon-settings.ts';
@@ -39,6 +40,7 @@ export async function openDirectoryLibrary(
     workers,
     clock: options.clock,
     log: options.log,
+    openDigestStream: openThreadedDigestStream,
     isRebuild: options.isRebuild ?? false,
   });
   undo.use(library);
