@@ -1,5 +1,6 @@
 export { type Clock, isoTime, parseIsoTime, systemClock } from './clock.ts';
 export { type Digest, digestBytes, digestFromBytes, digestOf, parseDigest } from './digest.ts';
+export { DigestBlocks } from './digest-blocks.ts';
 export { type DigestStream, inlineDigestStream } from './digest-stream.ts';
 export {
   errnoOf,

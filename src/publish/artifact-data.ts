@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib';
-import { IngotError } from '../base/index.ts';
+import { IngotError, MIB } from '../base/index.ts';
 import {
   type Compression,
   combineCrc32,
@@ -10,11 +10,14 @@ import {
   zeroSegments,
 } from '../bytes/index.ts';
 import type { StreamCompressor } from '../capture/index.ts';
+import { releaseMemory } from '../keep/index.ts';
 import { inOrder } from './restore/in-order.ts';
 
 /** How a payload is read. */
 interface OpenPayload {
   readonly keptBytes: number;
+  /** Gives memory that is read by another thread without a copy; any other will do. */
+  readonly allocate: (sizeBytes: number) => Buffer;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -48,16 +51,21 @@ interface PlainPiece {
 
 interface CodedPiece {
   readonly coded: Iterable<Uint8Array>;
+  /** Memory that nobody else has. */
+  readonly own: Uint8Array | undefined;
   readonly crc32: number;
   readonly plainBytes: number;
 }
 
-/** @returns how many bytes behind the newest one are still in use while data is coded */
+/** Bytes that another thread may be behind with their digest. */
+const HASHED_BEHIND_BYTES = 4 * MIB;
+
+/** @returns how many bytes behind the newest one are still in use while data is coded and hashed */
 export function keptBytesOf({ compressor }: DataCoding): number {
-  if (compressor === undefined) return MAX_CHUNK_BYTES;
+  if (compressor === undefined) return HASHED_BEHIND_BYTES;
   // One piece is being put together, one is handed over, the others are under way.
   const largest = Math.max(compressor.pieceBytes, MAX_CHUNK_BYTES);
-  return (compressor.piecesInFlight + 2) * largest;
+  return Math.max((compressor.piecesInFlight + 2) * largest, HASHED_BEHIND_BYTES);
 }
 
 const run = <T>(job: () => Promise<T>): Promise<T> => job();
@@ -106,7 +114,8 @@ async function* plainPieces(
 }
 
 function zeroRun(plainBytes: number): CodedPiece {
-  return { coded: zeroSegments(plainBytes), crc32: crc32OfZeros(plainBytes), plainBytes };
+  const coded = zeroSegments(plainBytes);
+  return { coded, own: undefined, crc32: crc32OfZeros(plainBytes), plainBytes };
 }
 
 /** Codes pieces as segments of one gzip member: frames stored, zeros ready made. */
@@ -125,11 +134,13 @@ async function* segmentJobs(
       zeroBytes = 0;
       yield () => Promise.resolve(run);
     }
-    yield async () => ({
-      coded: [kind === 'frame' ? storedSegment(bytes) : await compressor.encode(bytes)],
-      crc32: crc32(bytes),
-      plainBytes: bytes.length,
-    });
+    yield async () => {
+      const encoding = kind === 'frame' ? storedSegment(bytes) : compressor.encode(bytes);
+      // While the engine is at work on its own thread.
+      const plainCrc32 = crc32(bytes);
+      const own = await encoding;
+      return { coded: [own], own, crc32: plainCrc32, plainBytes: bytes.length };
+    };
   }
 }
 
@@ -146,6 +157,7 @@ async function* asGzip(
     plainCrc32 = combineCrc32(plainCrc32, piece.crc32, piece.plainBytes);
     lengthBytes += piece.plainBytes;
     yield* piece.coded;
+    if (piece.own !== undefined) releaseMemory(piece.own);
   }
   yield compressor.trailer({ crc32: plainCrc32, lengthBytes });
 }
@@ -180,6 +192,7 @@ async function* asFrames(
  * engines give equal results.
  *
  * @param bodies of the files that `layout` was made for, in its order and with their sizes
+ * @returns pieces that are valid until the next is asked for
  * @see docs/formats/mender-artifact.md "data/0000.tar"
  */
 export function codeData(

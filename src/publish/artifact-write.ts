@@ -1,5 +1,12 @@
-import { createHash } from 'node:crypto';
-import { type Digest, IngotError, noProgress, type OnProgress } from '../base/index.ts';
+import {
+  type Digest,
+  DigestBlocks,
+  type DigestStream,
+  IngotError,
+  inlineDigestStream,
+  noProgress,
+  type OnProgress,
+} from '../base/index.ts';
 import {
   type ArtifactHeader,
   type DataLayout,
@@ -48,6 +55,8 @@ export interface WriteArtifactRequest extends DataCoding {
   header(digests: readonly Digest[]): ArtifactHeader;
   readonly payloads: readonly ArtifactPayload[];
   readonly signer?: ArtifactSigner | undefined;
+  /** Computes digests of large payloads; on this thread where it is left out. */
+  readonly openDigestStream?: (() => DigestStream) | undefined;
   readonly onProgress?: OnProgress | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -62,6 +71,9 @@ interface Measured {
   readonly digests: readonly Digest[];
   readonly sizes: readonly number[];
 }
+
+/** Below this a thread of its own costs more than it saves. */
+const THREADED_BYTES = 16 * 1024 * 1024;
 
 /** Reads payloads, hashes them on the way and tells the progress. */
 class PayloadReader {
@@ -85,13 +97,17 @@ class PayloadReader {
 
   /** Yields the bytes of one payload; its digest and size are there when it has ended. */
   async *read(index: number): AsyncGenerator<Buffer, void, undefined> {
-    const { payloads, onProgress = noProgress, signal } = this.#request;
-    const hash = createHash('sha256');
+    const { payloads, onProgress = noProgress, signal, openDigestStream } = this.#request;
+    const payload = payloads[index];
+    const isSmall = (payload?.sizeBytes ?? THREADED_BYTES) < THREADED_BYTES;
+    await using stream = (isSmall ? undefined : openDigestStream?.()) ?? inlineDigestStream();
+    const keptBytes = keptBytesOf(this.#request);
+    const hash = new PayloadHash(stream, keptBytes);
     let sizeBytes = 0;
-    const options = { signal, keptBytes: keptBytesOf(this.#request) };
-    for await (const piece of payloads[index]?.open(options) ?? []) {
+    const allocate = (bytes: number): Buffer => stream.allocate(bytes);
+    for await (const piece of payload?.open({ signal, keptBytes, allocate }) ?? []) {
       signal?.throwIfAborted();
-      hash.update(piece);
+      await hash.update(piece);
       sizeBytes += piece.length;
       this.#doneBytes += piece.length;
       onProgress({
@@ -101,8 +117,50 @@ class PayloadReader {
       });
       yield piece;
     }
-    this.digests[index] = hash.digest('hex') as Digest;
+    this.digests[index] = await hash.digest();
     this.sizes[index] = sizeBytes;
+  }
+}
+
+/** The digest of one payload, some bytes behind what is read. */
+class PayloadHash {
+  readonly #stream: DigestStream;
+  readonly #keptBytes: number;
+  readonly #behind: { readonly sizeBytes: number; readonly hashed: Promise<void> }[] = [];
+  #behindBytes = 0;
+  /** For memory that another thread cannot see. */
+  #copies: DigestBlocks | undefined;
+
+  constructor(stream: DigestStream, keptBytes: number) {
+    this.#stream = stream;
+    this.#keptBytes = keptBytes;
+  }
+
+  /** @param piece stays unchanged until `keptBytes` more bytes were read */
+  async update(piece: Buffer): Promise<void> {
+    if (!(piece.buffer instanceof SharedArrayBuffer)) {
+      this.#copies ??= new DigestBlocks(this.#stream);
+      await this.#copies.add(piece);
+      return;
+    }
+    const hashed = this.#stream.update(piece);
+    // Waited for below; whoever stops reading before does not care.
+    hashed.catch(() => undefined);
+    this.#behind.push({ sizeBytes: piece.length, hashed });
+    this.#behindBytes += piece.length;
+    while (this.#behindBytes > this.#keptBytes) await this.#waitForOne();
+  }
+
+  async digest(): Promise<Digest> {
+    await this.#copies?.end();
+    while (this.#behind.length > 0) await this.#waitForOne();
+    return await this.#stream.digest();
+  }
+
+  async #waitForOne(): Promise<void> {
+    const oldest = this.#behind.shift();
+    this.#behindBytes -= oldest?.sizeBytes ?? 0;
+    await oldest?.hashed;
   }
 }
 
@@ -182,8 +240,7 @@ class ArtifactWriter {
     for await (const piece of this.#coded(new PayloadReader(this.#request, 'measuring'))) {
       dataBytes += piece.byteLength;
       if (dataBytes > KEPT_DATA_BYTES) kept = undefined;
-      // Coded pieces are the writer's own; zero segments are shared and never change.
-      kept?.push(piece);
+      kept?.push(Buffer.from(piece));
     }
     return { dataBytes, kept };
   }

@@ -9,7 +9,12 @@ const MIB = 1024 * 1024;
 async function readAll(source: MemorySnapshotSource): Promise<Buffer> {
   const pieces: Buffer[] = [];
   const payload = snapshotPayload(source, 'rootfs.ext4');
-  for await (const piece of payload.open({ signal: undefined, keptBytes: 0 })) pieces.push(piece);
+  for await (const piece of payload.open({
+    signal: undefined,
+    keptBytes: 0,
+    allocate: Buffer.alloc,
+  }))
+    pieces.push(piece);
   return Buffer.concat(pieces);
 }
 
@@ -42,7 +47,11 @@ test('it thaws when a read fails, and when its taker stops', async () => {
   assert.equal(broken.isFrozen, false);
   const source = sourceOf(Buffer.alloc(5 * MIB));
   const payload = snapshotPayload(source, 'rootfs.ext4');
-  for await (const piece of payload.open({ signal: undefined, keptBytes: 0 })) {
+  for await (const piece of payload.open({
+    signal: undefined,
+    keptBytes: 0,
+    allocate: Buffer.alloc,
+  })) {
     if (piece.length > 0) break;
   }
   assert.equal(source.isFrozen, false);
@@ -50,7 +59,7 @@ test('it thaws when a read fails, and when its taker stops', async () => {
 
 test('it is read only once', async () => {
   const payload = snapshotPayload(sourceOf(Buffer.alloc(5 * MIB)), 'rootfs.ext4');
-  const options = { signal: undefined, keptBytes: 0 };
+  const options = { signal: undefined, keptBytes: 0, allocate: Buffer.alloc };
   for await (const piece of payload.open(options)) void piece;
   await assert.rejects(
     async () => {

@@ -1,9 +1,8 @@
 import { crc32 } from 'node:zlib';
-import { type Digest, type Id, IngotError, MIB } from '../../base/index.ts';
+import { type Digest, DigestBlocks, type Id, IngotError, MIB } from '../../base/index.ts';
 import { MAX_CODED_BYTES } from '../../bytes/index.ts';
 import { releaseMemory } from '../chunks/release-memory.ts';
 import type { ImageChanges, ImageRow } from './catalogue.ts';
-import { DigestBlocks } from './digest-blocks.ts';
 import { DirectoryImage } from './directory-image.ts';
 import type { LibraryContext } from './library-context.ts';
 import type { OpenChunk, OpenEntry } from './open-image.ts';

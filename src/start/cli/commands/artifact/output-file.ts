@@ -28,12 +28,23 @@ async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number 
   }
 }
 
+/** Small pieces are gathered up to this. */
+const GATHER_BYTES = 1024 * 1024;
+/** Larger ones are written as they are. */
+const LARGE_BYTES = 256 * 1024;
+
 /** A file under a temporary name beside the final one. */
 class PartialFile implements OutputFile {
   readonly name: string;
   readonly #partial: string;
   readonly #handle: FileHandle;
+  /** Where the next write goes to. */
   #at = 0;
+  #gathered: Buffer | undefined;
+  #gatheredBytes = 0;
+  /** The block that is being written, and when it is. */
+  #other: Buffer | undefined;
+  #writing: Promise<void> = Promise.resolve();
   #isCommitted = false;
 
   constructor(name: string, partial: string, handle: FileHandle) {
@@ -43,15 +54,24 @@ class PartialFile implements OutputFile {
   }
 
   async write(bytes: Uint8Array): Promise<void> {
-    try {
-      await writeAll(this.#handle, bytes, this.#at);
-      this.#at += bytes.byteLength;
-    } catch (thrown) {
-      throw targetFailure(thrown, this.name);
+    if (bytes.byteLength >= LARGE_BYTES) {
+      await this.#flush();
+      this.#begin(bytes);
+      await this.#writing;
+      return;
+    }
+    for (let from = 0; from < bytes.byteLength; ) {
+      this.#gathered ??= Buffer.allocUnsafeSlow(GATHER_BYTES);
+      const length = Math.min(bytes.byteLength - from, GATHER_BYTES - this.#gatheredBytes);
+      this.#gathered.set(bytes.subarray(from, from + length), this.#gatheredBytes);
+      this.#gatheredBytes += length;
+      from += length;
+      if (this.#gatheredBytes === GATHER_BYTES) await this.#turn();
     }
   }
 
   readonly patch = async (bytes: Uint8Array): Promise<void> => {
+    await this.#flush();
     try {
       await writeAll(this.#handle, bytes, 0);
     } catch (thrown) {
@@ -60,6 +80,7 @@ class PartialFile implements OutputFile {
   };
 
   async commit(): Promise<void> {
+    await this.#flush();
     try {
       await this.#handle.sync();
       await rename(this.#partial, this.name);
@@ -71,8 +92,34 @@ class PartialFile implements OutputFile {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#writing.catch(() => undefined);
     await this.#handle.close();
     if (!this.#isCommitted) await rm(this.#partial, { force: true });
+  }
+
+  async #flush(): Promise<void> {
+    if (this.#gatheredBytes > 0) await this.#turn();
+    await this.#writing;
+  }
+
+  /** Begins to write what was gathered; the next is gathered meanwhile. */
+  async #turn(): Promise<void> {
+    await this.#writing;
+    const block = this.#gathered ?? Buffer.alloc(0);
+    this.#begin(block.subarray(0, this.#gatheredBytes));
+    this.#gathered = this.#other;
+    this.#other = block;
+    this.#gatheredBytes = 0;
+  }
+
+  #begin(bytes: Uint8Array): void {
+    const at = this.#at;
+    this.#at += bytes.byteLength;
+    this.#writing = writeAll(this.#handle, bytes, at).catch((thrown: unknown) => {
+      throw targetFailure(thrown, this.name);
+    });
+    // Whoever writes next, or commits, hears of it.
+    this.#writing.catch(() => undefined);
   }
 }
 

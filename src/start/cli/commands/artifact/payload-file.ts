@@ -30,28 +30,35 @@ interface ReadOptions {
   readonly fromByte?: number;
   /** A piece stays unchanged until so many more bytes were given out; for ever if not given. */
   readonly keptBytes?: number;
+  /** Gives memory for what is read. */
+  readonly allocate?: (sizeBytes: number) => Buffer;
 }
 
 /** Buffers that are used again: fresh ones for every MiB would keep the collector busy. */
 class ReusedBuffers {
   readonly #keptBytes: number;
+  readonly #allocate: (sizeBytes: number) => Buffer;
   readonly #used: { readonly buffer: Buffer; readonly endByte: number }[] = [];
 
-  constructor(keptBytes: number) {
+  constructor(keptBytes: number, allocate: (sizeBytes: number) => Buffer) {
     this.#keptBytes = keptBytes;
+    this.#allocate = allocate;
   }
 
+  /** @param atByte how far bytes were given out */
   take(atByte: number): Buffer {
     const oldest = this.#used[0];
     if (oldest === undefined || atByte - oldest.endByte < this.#keptBytes) {
-      return Buffer.allocUnsafeSlow(READ_BYTES);
+      return this.#allocate(READ_BYTES);
     }
     this.#used.shift();
     return oldest.buffer;
   }
 
-  gaveOut(buffer: Buffer, endByte: number): void {
-    if (Number.isFinite(this.#keptBytes)) this.#used.push({ buffer, endByte });
+  gaveOut(piece: Buffer, endByte: number): void {
+    // A piece that a pipe or the end of the file made short is not used again.
+    if (!Number.isFinite(this.#keptBytes) || piece.length < READ_BYTES) return;
+    this.#used.push({ buffer: piece, endByte });
   }
 }
 
@@ -62,26 +69,39 @@ class ReusedBuffers {
  */
 export async function* readFilePieces(
   path: string,
-  { fromByte = 0, keptBytes = Number.POSITIVE_INFINITY }: ReadOptions = {},
+  {
+    fromByte = 0,
+    keptBytes = Number.POSITIVE_INFINITY,
+    allocate = (sizeBytes) => Buffer.allocUnsafeSlow(sizeBytes),
+  }: ReadOptions = {},
 ): AsyncGenerator<Buffer, void, undefined> {
   const handle = await open(path, 'r').catch((cause: unknown) => {
     throw unreadable(path, cause);
   });
-  const buffers = new ReusedBuffers(keptBytes);
+  const buffers = new ReusedBuffers(keptBytes, allocate);
+  const read = async (position: number, givenByte: number): Promise<Buffer> => {
+    const buffer = buffers.take(givenByte);
+    const { bytesRead } = await handle
+      .read(buffer, 0, READ_BYTES, position)
+      .catch((cause: unknown) => {
+        throw unreadable(path, cause);
+      });
+    return buffer.subarray(0, bytesRead);
+  };
+  let ahead = read(fromByte, fromByte);
   try {
     for (let position = fromByte; ; ) {
-      const buffer = buffers.take(position);
-      const { bytesRead } = await handle
-        .read(buffer, 0, READ_BYTES, position)
-        .catch((cause: unknown) => {
-          throw unreadable(path, cause);
-        });
-      if (bytesRead === 0) return;
-      position += bytesRead;
-      buffers.gaveOut(buffer, position);
-      yield buffer.subarray(0, bytesRead);
+      const piece = await ahead;
+      if (piece.length === 0) return;
+      // The next one is read while this one is worked on.
+      ahead = read(position + piece.length, position);
+      ahead.catch(() => undefined);
+      position += piece.length;
+      buffers.gaveOut(piece, position);
+      yield piece;
     }
   } finally {
+    await ahead.catch(() => undefined);
     await handle.close();
   }
 }
@@ -138,9 +158,9 @@ export async function openRootfsFile(path: string): Promise<ArtifactPayload> {
     mode: ROOTFS_MODE,
     isAugmented: false,
     sizeBytes: status.isFile() && compression === 'none' ? status.size : undefined,
-    open: ({ keptBytes }) =>
+    open: ({ keptBytes, allocate }) =>
       compression === 'none'
-        ? readFilePieces(path, { keptBytes })
+        ? readFilePieces(path, { keptBytes, allocate })
         : asBuffers(decompress(compression, readFilePieces(path), path)),
   };
 }
@@ -157,6 +177,6 @@ export async function openModuleFile(path: string, isAugmented: boolean): Promis
     mode: status.mode & 0o777,
     isAugmented,
     sizeBytes: status.isFile() ? status.size : undefined,
-    open: ({ keptBytes }) => readFilePieces(path, { keptBytes }),
+    open: ({ keptBytes, allocate }) => readFilePieces(path, { keptBytes, allocate }),
   };
 }

@@ -6,6 +6,7 @@ import {
   ROOTFS_IMAGE,
   withSoftwareVersion,
 } from '../../../../bytes/index.ts';
+import { openThreadedDigestStream } from '../../../../keep/adapters/threaded-digest-stream.ts';
 import { type ArtifactPayload, writeArtifact } from '../../../../publish/index.ts';
 import type { CliContext } from '../../context.ts';
 import { chosenCompression, compressionOption, dataCoding } from './compression-option.ts';
@@ -128,7 +129,17 @@ export function registerWriteModuleImage(write: Command, context: CliContext): v
     const coding = await dataCoding(chosenCompression(command));
     const signer = await openSigner(options);
     await runWrite(context, options, (target, run) =>
-      writeArtifact({ ...run, ...coding, signer, payloads, header: () => header }, target),
+      writeArtifact(
+        {
+          ...run,
+          ...coding,
+          signer,
+          openDigestStream: openThreadedDigestStream,
+          payloads,
+          header: () => header,
+        },
+        target,
+      ),
     );
   });
 }

@@ -7,6 +7,7 @@ import {
   type RootfsDescription,
   rootfsHeader,
 } from '../../../../bytes/index.ts';
+import { openThreadedDigestStream } from '../../../../keep/adapters/threaded-digest-stream.ts';
 import { writeArtifact, writeArtifactOfSegments } from '../../../../publish/index.ts';
 import type { CliContext } from '../../context.ts';
 import { PROFILE_OPTION } from '../../support/daemon-access.ts';
@@ -114,6 +115,7 @@ export function registerWriteRootfsImage(write: Command, context: CliContext): v
               ...run,
               ...(await dataCoding(compression)),
               signer,
+              openDigestStream: openThreadedDigestStream,
               payloads: [plain],
               header: ([digest]) => header(digest as Digest),
             },

@@ -1,4 +1,5 @@
-import { type DigestStream, MIB } from '../../base/index.ts';
+import type { DigestStream } from './digest-stream.ts';
+import { MIB } from './sizes.ts';
 
 const BLOCK_BYTES = MIB;
 /** One is filled, one is hashed, one waits. */
@@ -33,10 +34,10 @@ export class DigestBlocks {
   }
 
   /** @param signal is looked at now and then */
-  async zeros(lengthBytes: number, signal: AbortSignal): Promise<void> {
+  async zeros(lengthBytes: number, signal?: AbortSignal): Promise<void> {
     this.#hand();
     for (let left = lengthBytes; left > 0; left -= MAX_ZEROS) {
-      signal.throwIfAborted();
+      signal?.throwIfAborted();
       this.#under.push(this.#stream.zeros(Math.min(left, MAX_ZEROS)));
       while (this.#under.length > BLOCKS) await this.#under.shift();
     }
