@@ -12,7 +12,7 @@ async function readAll(source: MemorySnapshotSource): Promise<Buffer> {
   for await (const piece of payload.open({
     signal: undefined,
     keptBytes: 0,
-    allocate: Buffer.alloc,
+    allocate: (size: number) => Buffer.alloc(size),
   }))
     pieces.push(piece);
   return Buffer.concat(pieces);
@@ -50,7 +50,7 @@ test('it thaws when a read fails, and when its taker stops', async () => {
   for await (const piece of payload.open({
     signal: undefined,
     keptBytes: 0,
-    allocate: Buffer.alloc,
+    allocate: (size: number) => Buffer.alloc(size),
   })) {
     if (piece.length > 0) break;
   }
@@ -59,7 +59,11 @@ test('it thaws when a read fails, and when its taker stops', async () => {
 
 test('it is read only once', async () => {
   const payload = snapshotPayload(sourceOf(Buffer.alloc(5 * MIB)), 'rootfs.ext4');
-  const options = { signal: undefined, keptBytes: 0, allocate: Buffer.alloc };
+  const options = {
+    signal: undefined,
+    keptBytes: 0,
+    allocate: (size: number) => Buffer.alloc(size),
+  };
   for await (const piece of payload.open(options)) void piece;
   await assert.rejects(
     async () => {
