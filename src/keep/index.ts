@@ -2,7 +2,6 @@ export type { Account, ApiClient } from './accounts/account-catalogue.ts';
 export type { Accounts, NewClient } from './accounts/accounts.ts';
 export type { ChunkWorkers, LentBuffer } from './chunks/chunk-workers.ts';
 export type { Disk, DiskFile } from './chunks/disk.ts';
-export { releaseMemory } from './chunks/release-memory.ts';
 export type { SegmentCodec } from './chunks/segment-codec.ts';
 export { DISK_FORMATS, type DiskFormat, type ImportLimits } from './imports/import-order.ts';
 export type { OpenReceived, ReceivedFile } from './imports/import-work.ts';

@@ -6,11 +6,11 @@ import {
   crc32OfZeros,
   type DataLayout,
   MAX_CHUNK_BYTES,
+  releaseMemory,
   storedSegment,
   zeroSegments,
 } from '../bytes/index.ts';
 import type { StreamCompressor } from '../capture/index.ts';
-import { releaseMemory } from '../keep/index.ts';
 import { inOrder } from './restore/in-order.ts';
 
 /** How a payload is read. */

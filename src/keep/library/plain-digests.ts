@@ -1,7 +1,6 @@
 import { crc32 } from 'node:zlib';
 import { type Digest, DigestBlocks, type Id, IngotError, MIB } from '../../base/index.ts';
-import { MAX_CODED_BYTES } from '../../bytes/index.ts';
-import { releaseMemory } from '../chunks/release-memory.ts';
+import { MAX_CODED_BYTES, releaseMemory } from '../../bytes/index.ts';
 import type { ImageChanges, ImageRow } from './catalogue.ts';
 import { DirectoryImage } from './directory-image.ts';
 import type { LibraryContext } from './library-context.ts';
