@@ -10,6 +10,14 @@ export {
 } from './compression/compression.ts';
 export { decompress } from './compression/decompress.ts';
 export { combineCrc32, crc32OfZeros } from './crc32-combine.ts';
+export {
+  checkDiskHeader,
+  checkImageInfo,
+  DISK_FORMATS,
+  DISK_HEADER_BYTES,
+  type DiskFormat,
+  sniffDiskFormat,
+} from './disk-format.ts';
 export { type Extent, type FileExtents, mergeExtents, totalBytes } from './extent.ts';
 export { type DiskLayout, readDiskLayout } from './filesystems/disk-layout.ts';
 export {

@@ -3,7 +3,7 @@ export type { Accounts, NewClient } from './accounts/accounts.ts';
 export type { ChunkWorkers, LentBuffer } from './chunks/chunk-workers.ts';
 export type { Disk, DiskFile } from './chunks/disk.ts';
 export type { SegmentCodec } from './chunks/segment-codec.ts';
-export { DISK_FORMATS, type DiskFormat, type ImportLimits } from './imports/import-order.ts';
+export type { ImportLimits } from './imports/import-order.ts';
 export type { OpenReceived, ReceivedFile } from './imports/import-work.ts';
 export type {
   AccountImports,

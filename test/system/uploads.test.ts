@@ -52,7 +52,7 @@ function download(daemon: ChildDaemon, token: string, imageId: string): Buffer {
 
 describe('uploads by curl', { skip: missing === '' ? false : `not installed: ${missing}` }, () => {
   test('curl -T of a compressed disk makes an image', async () => {
-    const daemon = await daemons.start();
+    const daemon = await daemons.start('--max-image', '64M');
     const client = await uploadClient(daemon.env);
     const packed = join(folder, 'disk.img.xz');
     assert.equal(spawnSync('sh', ['-c', 'xz -0 -c "$1" > "$2"', 'sh', file, packed]).status, 0);
@@ -63,6 +63,22 @@ describe('uploads by curl', { skip: missing === '' ? false : `not installed: ${m
     const image = await client.settled(sent.body.image.id);
     assert.equal(image.status, 'available', image.failure ?? '');
     assert.ok(download(daemon, client.token, image.id).equals(disk));
+
+    const bomb = join(folder, 'bomb.xz');
+    const zeros = 'head -c 200000000 /dev/zero | xz -0 -c > "$1"';
+    assert.equal(spawnSync('sh', ['-c', zeros, 'sh', bomb]).status, 0);
+    const refused = curl(client.token, '-T', bomb, `${client.api}/images?name=bomb`);
+    const failed = await client.settled(refused.body.image.id);
+    assert.equal(failed.failure, 'bomb unpacks to more than 67108864 bytes');
+    if (spawnSync('qemu-img', ['--version']).status === 0) {
+      const qcow2 = join(folder, 'disk.qcow2');
+      spawnSync('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', file, qcow2]);
+      const other = curl(client.token, '-T', qcow2, `${client.api}/images?name=qcow2`);
+      const converted = await client.settled(other.body.image.id);
+      assert.equal(converted.status, 'available', converted.failure ?? '');
+      const back = download(daemon, client.token, converted.id);
+      assert.ok(back.subarray(0, disk.byteLength).equals(disk));
+    }
     assert.equal(await daemon.end('SIGTERM'), 0);
   });
 

@@ -4,15 +4,19 @@ import { addAbortSignal, Readable } from 'node:stream';
 import { errnoOf, IngotError, noProgress, type OnProgress } from '../../base/index.ts';
 import {
   type Compression,
+  DISK_HEADER_BYTES,
+  type DiskFormat,
   decompress,
   MAGIC_BYTES,
   readDiskMap,
   sniffCompression,
+  sniffDiskFormat,
 } from '../../bytes/index.ts';
 import { MAX_STALL_MS } from '../freeze.ts';
 import type { SnapshotSource } from '../snapshot-source.ts';
 import { openFileSnapshot } from './file-snapshot.ts';
 import { openSnapshotSource } from './open-snapshot-source.ts';
+import { convertDisk } from './qemu-img.ts';
 import { openSpooled, spoolFile } from './spooled-snapshot.ts';
 
 /** Pieces in which a file is read; one that is compressed is inflated piece by piece. */
@@ -33,21 +37,26 @@ export interface ImageFileRequest {
   /** Bytes that must stay free in the spool's folder. */
   readonly keepFreeBytes?: number;
   readonly onProgress?: OnProgress;
+  /** Undefined: by the first bytes of what is unpacked. */
+  readonly format?: DiskFormat | undefined;
 }
 
 /**
  * Opens an image file. What is compressed by gzip, xz or zstd (by its first bytes, whatever its name)
- * is unpacked into the spool.
+ * is unpacked into the spool; what has a form of its own (qcow2, vmdk, …) is converted there.
  *
  * @throws IngotError `source-not-found`, `source-unreadable`, `compression-malformed`,
- *   `request-too-large`, `target-full`
+ *   `source-unsupported`, `request-too-large`, `target-full`, `tool-missing`
  */
 export async function openImageFile(
   path: string,
   request: ImageFileRequest,
 ): Promise<SnapshotSource> {
-  const compression = sniffCompression(await startOf(path));
+  const start = await startOf(path);
+  const compression = sniffCompression(start.bytes);
   if (compression === 'none') {
+    const format = request.format ?? (start.isFile ? sniffDiskFormat(start.bytes) : 'raw');
+    if (format !== 'raw') return await openConverted(path, format, request);
     return openSnapshotSource({
       source: path,
       freeSpace: request.freeSpace,
@@ -69,8 +78,11 @@ export async function openReceivedFile(
   path: string,
   request: ImageFileRequest,
 ): Promise<SnapshotSource> {
-  const compression = sniffCompression(await startOf(path));
+  const { bytes } = await startOf(path);
+  const compression = sniffCompression(bytes);
   if (compression !== 'none') return spool(unpacked(path, compression, request), request);
+  const format = request.format ?? sniffDiskFormat(bytes);
+  if (format !== 'raw') return await openConverted(path, format, request);
   const { name, freeSpace } = request;
   return openFileSnapshot({
     path,
@@ -129,7 +141,26 @@ async function spool(
     folder,
     onBytes: (doneBytes) => onProgress({ doneBytes, totalBytes: undefined, stage: 'unpacking' }),
   });
-  return await openSpooled(file, request);
+  const format = request.format ?? sniffDiskFormat((await startOf(file.path)).bytes);
+  if (format === 'raw') return await openSpooled(file, request);
+  await using _unpacked = file;
+  return await openConverted(file.path, format, request);
+}
+
+async function openConverted(
+  path: string,
+  format: Exclude<DiskFormat, 'raw'>,
+  request: ImageFileRequest,
+): Promise<SnapshotSource> {
+  const { name, spoolFolder, signal, maxDiskBytes = MAX_DISK_BYTES } = request;
+  const { keepFreeBytes = 0, onProgress = noProgress } = request;
+  const limits = { maxDiskBytes, keepFreeBytes, signal, onProgress };
+  const disk = await convertDisk({ path, name, format, folder: spoolFolder, ...limits });
+  const source = await openSpooled(disk, request);
+  if (disk.isIsolated) return source;
+  const notice =
+    'qemu-img ran without namespaces of its own: this system does not let it have them';
+  return { ...source, notices: () => [...source.notices(), notice] };
 }
 
 async function* limited(
@@ -156,11 +187,15 @@ async function* piecesOf(stream: NodeJS.ReadableStream): AsyncGenerator<Buffer, 
   for await (const piece of stream) yield Buffer.isBuffer(piece) ? piece : Buffer.from(piece);
 }
 
-async function startOf(path: string): Promise<Buffer> {
+async function startOf(
+  path: string,
+): Promise<{ readonly bytes: Buffer; readonly isFile: boolean }> {
   try {
     await using file = await open(path, 'r');
-    const { bytesRead, buffer } = await file.read(Buffer.alloc(MAGIC_BYTES), 0, MAGIC_BYTES, 0);
-    return buffer.subarray(0, bytesRead);
+    const room = Buffer.alloc(Math.max(MAGIC_BYTES, DISK_HEADER_BYTES));
+    const { bytesRead, buffer } = await file.read(room, 0, room.byteLength, 0);
+    // What a block device holds is not its owner's word for what it is.
+    return { bytes: buffer.subarray(0, bytesRead), isFile: (await file.stat()).isFile() };
   } catch (cause) {
     const errno = errnoOf(cause) ?? 'unknown';
     const code = errno === 'ENOENT' ? 'source-not-found' : 'source-unreadable';

@@ -1,10 +1,5 @@
 import type { Digest, Id } from '../../base/index.ts';
-
-/** Forms of a disk image that an import takes, beside compressed ones of them. */
-export const DISK_FORMATS = ['raw', 'qcow2', 'vmdk', 'vdi', 'vhdx', 'vpc'] as const;
-
-/** One of {@link DISK_FORMATS}; the names are those of qemu-img. */
-export type DiskFormat = (typeof DISK_FORMATS)[number];
+import type { DiskFormat } from '../../bytes/index.ts';
 
 /** An image that the daemon makes from bytes that it is sent or fetches. */
 export interface ImportOrder {

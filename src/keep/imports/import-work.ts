@@ -1,4 +1,5 @@
 import { type Clock, type Id, IngotError, type OnProgress } from '../../base/index.ts';
+import type { DiskFormat } from '../../bytes/index.ts';
 import type { SnapshotSource } from '../../capture/index.ts';
 import type { ChunkWorkers } from '../chunks/chunk-workers.ts';
 import type { IngestSession } from '../ingest/ingest-session.ts';
@@ -9,7 +10,7 @@ import type { JobControl } from '../jobs/job-runner.ts';
 import type { Catalogue, ImageRow } from '../library/catalogue.ts';
 import type { ImageDescription } from '../library/image.ts';
 import { Mutex } from '../library/mutex.ts';
-import type { DiskFormat, ImportLimits, ImportOrder } from './import-order.ts';
+import type { ImportLimits, ImportOrder } from './import-order.ts';
 import type { UploadSpool } from './upload-spool.ts';
 
 /** A received file that is to become a disk. */

@@ -8,11 +8,12 @@ import {
   MIB,
   newId,
 } from '../../base/index.ts';
+import type { DiskFormat } from '../../bytes/index.ts';
 import type { Job } from '../jobs/job-catalogue.ts';
 import type { JobRunner } from '../jobs/job-runner.ts';
 import type { Catalogue, ImageRow } from '../library/catalogue.ts';
 import type { Image, ImageDescription } from '../library/image.ts';
-import type { DiskFormat, ImportLimits, ImportOrder } from './import-order.ts';
+import type { ImportLimits, ImportOrder } from './import-order.ts';
 import { ImportWork, type ImportWorkParts } from './import-work.ts';
 import { RunningDigest, untilAborted } from './incoming-bytes.ts';
 import type { UploadFile, UploadSpool } from './upload-spool.ts';

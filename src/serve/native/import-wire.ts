@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { isoTime, parseDigest } from '../../base/index.ts';
-import { DISK_FORMATS, type ImportRequest, type UploadState } from '../../keep/index.ts';
+import { DISK_FORMATS } from '../../bytes/index.ts';
+import type { ImportRequest, UploadState } from '../../keep/index.ts';
 import { imageSchema, imageToWire } from './image-wire.ts';
 import { beginSchema, descriptionFromWire } from './ingest-wire.ts';
 import { jobSchema, jobToWire } from './job-wire.ts';

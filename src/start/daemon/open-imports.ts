@@ -32,6 +32,7 @@ export async function openImports(
         maxDiskBytes: file.maxDiskBytes,
         keepFreeBytes: file.keepFreeBytes,
         onProgress: file.onProgress,
+        format: file.format,
       }),
     openSpool: fileSpools(uploads),
     limits: {

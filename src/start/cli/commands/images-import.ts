@@ -1,6 +1,7 @@
 import { basename } from 'node:path';
 import { type Command, Option } from '@commander-js/extra-typings';
 import { IngotError } from '../../../base/index.ts';
+import { DISK_FORMATS, type DiskFormat } from '../../../bytes/index.ts';
 import { openImageFile, openImageStream } from '../../../capture/adapters/open-image-file.ts';
 import { openSnapshotSource } from '../../../capture/adapters/open-snapshot-source.ts';
 import {
@@ -25,6 +26,7 @@ const EXAMPLES = `
 Examples:
   ingot images import disk.raw --name "web server"        a file, byte for byte
   ingot images import disk.img.xz --name debian-13         .gz, .xz and .zst are unpacked
+  ingot images import disk.qcow2 --name debian-13          qcow2, vmdk, vdi, vhdx, vpc: by qemu-img
   ssh host sudo ingot snapshot dump | ingot images import - --name web
   sudo ingot images import --source / --name golden        this machine while it runs
   ingot images import ssh://pi@device --name golden        another machine while it runs
@@ -40,6 +42,7 @@ interface ImportOptions extends DaemonOptions, EditOptions {
   readonly ancestor?: string | undefined;
   readonly source?: string | undefined;
   readonly freeSpace?: 'zero' | 'keep' | undefined;
+  readonly format?: DiskFormat | undefined;
   readonly maxFreeze?: number | undefined;
   readonly freeze: boolean;
   readonly spool?: string | undefined;
@@ -68,6 +71,11 @@ export function registerImagesImport(images: Command, context: CliContext): void
         '--free-space <how>',
         'free blocks (default: zero with --source, else keep)',
       ).choices(['zero', 'keep'] as const),
+    )
+    .addOption(
+      new Option('--format <form>', 'what the file is (default: by its first bytes)').choices(
+        DISK_FORMATS,
+      ),
     )
     .option('--max-freeze <time>', 'end the freeze, and fail, after this long', durationOption)
     .option('--no-freeze', 'read while it changes; the copy is of no single instant')
@@ -130,6 +138,7 @@ function openSource(
     name: file === undefined || file === '-' ? 'stdin' : basename(file),
     freeSpace: options.freeSpace ?? ('keep' as const),
     spoolFolder: spoolFolder(options.spool, undefined),
+    format: options.format,
     signal: context.signal,
   };
   return file === undefined || file === '-'
