@@ -21,6 +21,8 @@ export interface MayLend extends ByteReader {
  * began after `dropStale` returned never gives bytes older than that moment.
  */
 export interface DiskReader extends MayLend, AsyncDisposable {
+  /** The logical block size, where it is known. */
+  readonly sectorBytes?: number | undefined;
   /** As `read`, into memory of the caller: `target.byteLength` bytes. */
   readInto(offsetBytes: number, target: Buffer): Promise<void>;
   /** Call after each freeze and before each live pass. Cheap where reads bypass the cache. */

@@ -556,6 +556,30 @@ describe('a dump that fails', () => {
     assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 5000));
   });
 
+  test('because it was killed leaves a partial file, which the next dump removes', async () => {
+    using disk = loopFilesystem({ sizeMiB: 16 });
+    const source = join(disk.scratch, 'source.img');
+    writeFileSync(source, randomBytes(8 * 1024 * 1024));
+    const folder = join(disk.scratch, 'output');
+    mkdirSync(folder);
+    const words = ['snapshot', 'dump', '--source', source, '-C', 'lzma', '-o'];
+    const start = (name: string) => startIngot([...words, join(folder, name)]);
+    const partial = (of: string) =>
+      readdirSync(folder).find((name) => name.startsWith(`.${of}.`) && name.endsWith('-partial'));
+    const killed = start('killed');
+    await eventually('a partial file', () => partial('killed'));
+    killed.child.kill('SIGKILL');
+    await killed.ended;
+    writeFileSync(join(folder, '.mine.0123456789ab.partial'), 'of somebody else');
+    assert.notEqual(partial('killed'), undefined);
+    // Of two that run at once neither takes the other's file.
+    const both = [start('one'), start('two')];
+    await eventually('the end of what was left', () => (partial('killed') ? undefined : true));
+    for (const { ended } of both) assert.equal((await ended).status, 0);
+    const left = readdirSync(folder).sort();
+    assert.deepEqual(left, ['.mine.0123456789ab.partial', 'one', 'two']);
+  });
+
   test('on SIGTERM ends with 130 and leaves no file', async () => {
     using disk = loopFilesystem({ sizeMiB: 256 });
     run('dd', 'if=/dev/urandom', `of=${join(disk.mountPoint, 'data')}`, 'bs=1M', 'count=200');

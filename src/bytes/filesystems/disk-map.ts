@@ -51,6 +51,8 @@ export interface DiskMapOptions {
    * as `at-rest`: some of them may not be mounted.
    */
   readonly state?: DiskState;
+  /** The disk's logical block size, in which an MBR counts; 512 unless given. */
+  readonly sectorBytes?: number | undefined;
 }
 
 /**
@@ -70,7 +72,7 @@ export async function readDiskMap(
   const all = { offsetBytes: 0, sizeBytes: reader.sizeBytes };
   const disk = new MetadataReader(reader, all, options.signal);
   const signatures = await signaturesOf(disk);
-  const table = await partitionTableOf(disk, signatures);
+  const table = await partitionTableOf(disk, signatures, options.sectorBytes);
   if (table !== undefined) return await mapPartitions(reader, table, options);
   const map = await readFilesystemMap(disk, signatures, state);
   return { ...map, allocated: [...map.allocated.extents()], originBytes: 0, partitions: [] };
@@ -85,9 +87,10 @@ async function signaturesOf(disk: MetadataReader): Promise<string[]> {
 async function partitionTableOf(
   disk: MetadataReader,
   signatures: string[],
+  sectorBytes: number | undefined,
 ): Promise<PartitionTable | undefined> {
   try {
-    const table = await readPartitionTable(disk);
+    const table = await readPartitionTable(disk, sectorBytes);
     if (table === undefined || signatures.length === 0) return table;
   } catch (thrown) {
     if (!isFailure(thrown, 'filesystem-malformed')) throw thrown;

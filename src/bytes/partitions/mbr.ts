@@ -1,7 +1,6 @@
 import { type MetadataReader, malformed } from '../filesystems/metadata-reader.ts';
 import type { Partition, PartitionTable } from './partition.ts';
 
-const SECTOR_BYTES = 512;
 /** An MBR is one sector, whatever the disk's sectors are. */
 export const MBR_BYTES = 512;
 const EXTENDED_TYPES = [0x05, 0x0f, 0x85];
@@ -24,12 +23,14 @@ export function isGptGuard(entries: readonly MbrEntry[]): boolean {
 /**
  * Reads the partitions of an MBR and the chain of its logical ones.
  *
+ * @param sectorBytes what the disk counts in: its logical block size
  * @returns undefined when there is no partition
  * @throws IngotError `filesystem-malformed` when the table cannot be believed
  */
 export async function readMbr(
   disk: MetadataReader,
   entries: readonly MbrEntry[],
+  sectorBytes: number,
 ): Promise<PartitionTable | undefined> {
   const partitions: Partition[] = [];
   let extended: MbrEntry | undefined;
@@ -40,9 +41,9 @@ export async function readMbr(
       extended = entry;
       continue;
     }
-    partitions.push(toPartition(disk, i + 1, entry.first, entry.sectors));
+    partitions.push(toPartition(disk, i + 1, entry, sectorBytes));
   }
-  if (extended !== undefined) partitions.push(...(await readLogical(disk, extended)));
+  if (extended !== undefined) partitions.push(...(await readLogical(disk, extended, sectorBytes)));
   return partitions.length === 0 ? undefined : { partitions, notices: [] };
 }
 
@@ -67,7 +68,11 @@ export function parseMbr(sector: Buffer): MbrEntry[] | undefined {
  * Follows the chain of extended boot records: in each, the first entry is a logical partition
  * (counted from that record), the second the next record (counted from the extended partition).
  */
-async function readLogical(disk: MetadataReader, extended: MbrEntry): Promise<Partition[]> {
+async function readLogical(
+  disk: MetadataReader,
+  extended: MbrEntry,
+  sectorBytes: number,
+): Promise<Partition[]> {
   const partitions: Partition[] = [];
   const seen = new Set<number>();
   for (let record = extended.first; ; ) {
@@ -75,13 +80,14 @@ async function readLogical(disk: MetadataReader, extended: MbrEntry): Promise<Pa
     if (seen.size > MAX_LOGICAL)
       throw malformed(`mbr: more than ${MAX_LOGICAL} logical partitions`);
     seen.add(record);
-    const sector = await disk.read(record * SECTOR_BYTES, SECTOR_BYTES, 'an extended boot record');
+    const sector = await disk.read(record * sectorBytes, MBR_BYTES, 'an extended boot record');
     // An extended partition without logical ones has no record at all.
     const entries = sector.readUInt16LE(510) === 0xaa55 ? readEntries(sector) : [];
     const logical = entries.find(({ type, sectors }) => isData(type) && sectors > 0);
     if (logical !== undefined) {
       const number = 5 + partitions.length;
-      partitions.push(toPartition(disk, number, record + logical.first, logical.sectors));
+      const place = { first: record + logical.first, sectors: logical.sectors };
+      partitions.push(toPartition(disk, number, place, sectorBytes));
     }
     const next = entries.find(({ type, sectors }) => EXTENDED_TYPES.includes(type) && sectors > 0);
     if (next === undefined) return partitions;
@@ -102,11 +108,11 @@ function readEntries(sector: Buffer): MbrEntry[] {
 function toPartition(
   disk: MetadataReader,
   number: number,
-  first: number,
-  sectors: number,
+  { first, sectors }: { readonly first: number; readonly sectors: number },
+  sectorBytes: number,
 ): Partition {
-  const offsetBytes = first * SECTOR_BYTES;
-  const sizeBytes = sectors * SECTOR_BYTES;
+  const offsetBytes = first * sectorBytes;
+  const sizeBytes = sectors * sectorBytes;
   if (first === 0 || offsetBytes + sizeBytes > disk.sizeBytes) {
     throw malformed(`mbr: partition ${number} has ${sectors} sectors from ${first} on`);
   }

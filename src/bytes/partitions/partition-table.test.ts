@@ -133,6 +133,21 @@ describe('a partition table', () => {
     );
   });
 
+  test('of MBR counts in the sectors of its disk', async () => {
+    const disk = Buffer.alloc(MIB);
+    putMbr(disk, 0, [
+      { type: 0x83, first: 2, sectors: 3 },
+      { type: 0x05, first: 8, sectors: 100 },
+    ]);
+    // The records of logical partitions lie at sectors of the disk as well.
+    putMbr(disk, 64, [{ type: 0x83, first: 4, sectors: 5 }]);
+    const table = await readPartitionTable(open(disk), 4096);
+    assert.deepEqual(table?.partitions, [
+      { number: 1, offsetBytes: 2 * 4096, sizeBytes: 3 * 4096 },
+      { number: 5, offsetBytes: 12 * 4096, sizeBytes: 5 * 4096 },
+    ]);
+  });
+
   test('of MBR whose chain is a loop is refused', async () => {
     const disk = Buffer.alloc(MIB);
     putMbr(disk, 0, [{ type: 0x05, first: 200, sectors: 1000 }]);

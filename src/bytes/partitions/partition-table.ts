@@ -9,18 +9,20 @@ import type { PartitionTable } from './partition.ts';
  * As in the kernel, a GPT counts only where an MBR guards it: an old one whose first sector was
  * written anew means nothing.
  *
+ * @param sectorBytes what an MBR counts in; a GPT tells by itself
  * @returns undefined when there is none
  * @throws IngotError `filesystem-malformed` when there is one that cannot be believed
  * @see docs/formats/disk-maps.md
  */
 export async function readPartitionTable(
   disk: MetadataReader,
+  sectorBytes = 512,
 ): Promise<PartitionTable | undefined> {
   if (disk.sizeBytes < MBR_BYTES) return undefined;
   const entries = parseMbr(await disk.read(0, MBR_BYTES, 'the MBR'));
   if (entries === undefined) return undefined;
   const hasGpt = isGptGuard(entries);
-  const table = hasGpt ? await readGpt(disk) : await readMbr(disk, entries);
+  const table = hasGpt ? await readGpt(disk) : await readMbr(disk, entries, sectorBytes);
   if (hasGpt && table === undefined) {
     throw malformed('gpt: an MBR guards it, but no header is there');
   }

@@ -3,7 +3,13 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { errnoOf, IngotError } from '../../base/index.ts';
 import { BufferPool } from '../buffer-pool.ts';
 import type { DiskReader, LentBytes } from '../disk-reader.ts';
-import { addressOf, blockDeviceSize, cacheBlockSize, flushBlockDeviceCache } from './libc.ts';
+import {
+  addressOf,
+  blockDeviceSize,
+  cacheBlockSize,
+  flushBlockDeviceCache,
+  logicalBlockSize,
+} from './libc.ts';
 
 /** Suits every logical block size and the DMA alignment of common drivers. */
 const ALIGNMENT = 4096;
@@ -48,6 +54,7 @@ async function readFully(
 /** A block device through O_DIRECT, or through a cache that is emptied where that is refused. */
 class DirectReader implements DiskReader {
   readonly sizeBytes: number;
+  readonly sectorBytes: number;
   readonly #path: string;
   readonly #direct: FileHandle | undefined;
   readonly #buffered: FileHandle;
@@ -60,6 +67,7 @@ class DirectReader implements DiskReader {
     readonly buffered: FileHandle;
   }) {
     this.sizeBytes = setup.sizeBytes;
+    this.sectorBytes = logicalBlockSize(setup.buffered.fd);
     this.#path = setup.path;
     this.#direct = setup.direct;
     this.#buffered = setup.buffered;

@@ -1,13 +1,28 @@
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, lstat, open, realpath, rename, rm, statfs } from 'node:fs/promises';
+import {
+  type FileHandle,
+  lstat,
+  open,
+  opendir,
+  realpath,
+  rename,
+  rm,
+  statfs,
+} from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { isatty } from 'node:tty';
 import { errnoOf, IngotError } from '../../base/index.ts';
 import type { DumpTarget, WriteWatch } from '../dump-target.ts';
 import { openDescriptorTarget } from './descriptor-target.ts';
+import { createOwnedFile, removeIfAbandoned } from './owned-file.ts';
 import { PositionedFile } from './positioned-file.ts';
 import { targetFailure } from './target-failure.ts';
+
+const RANDOM_BYTES = 6;
+const PARTIAL_END = '.ingot-partial';
+/** The name of a partial file: hidden, with twelve hexadecimal digits. */
+const LEFTOVER = /^\..+\.[0-9a-f]{12}\.ingot-partial$/s;
 
 async function syncFolder(path: string): Promise<void> {
   const folder = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
@@ -106,6 +121,15 @@ async function finalPath(path: string): Promise<string> {
   }
 }
 
+/** Removes the partial files of dumps that were killed. */
+async function removeLeftovers(folder: string): Promise<void> {
+  for await (const { name } of await opendir(folder)) {
+    if (!LEFTOVER.test(name)) continue;
+    const path = join(folder, name);
+    await removeIfAbandoned(path, () => rm(path, { force: true }));
+  }
+}
+
 /** What stands at a path that is no regular file, or undefined. */
 async function specialAt(path: string): Promise<'device' | 'pipe' | 'folder' | undefined> {
   let stat: Awaited<ReturnType<typeof lstat>>;
@@ -155,8 +179,11 @@ export async function openFileTarget(path: string): Promise<DumpTarget> {
     if (special === 'folder') throw new IngotError('target-unwritable', `${path} is a folder`);
     if (special !== undefined) return await openSpecial(final, special);
     const folder = dirname(final);
-    const partial = join(folder, `.${basename(final)}.${randomBytes(6).toString('hex')}.partial`);
-    const handle = await open(partial, 'wx');
+    await removeLeftovers(folder);
+    const { path: partial, handle } = await createOwnedFile(async () => {
+      const random = randomBytes(RANDOM_BYTES).toString('hex');
+      return join(folder, `.${basename(final)}.${random}${PARTIAL_END}`);
+    });
     const { bavail, bsize } = await statfs(folder);
     return new FileTarget({ path: final, partial, handle, roomBytes: bavail * bsize });
   } catch (thrown) {

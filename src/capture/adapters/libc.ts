@@ -9,6 +9,7 @@ const rawSyncfs = libc.func('int syncfs(int fd)');
 const rawLseek = libc.func('int64_t lseek(int fd, int64_t offset, int whence)');
 const rawPoll = libc.func('int poll(void *fds, unsigned long count, int timeout)');
 const rawFallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
+const rawFlock = libc.func('int flock(int fd, int operation)');
 const rawFcntl = libc.func('int fcntl(int fd, int command, long argument)');
 
 /** @see linux/fs.h, asm-generic/ioctls.h */
@@ -17,11 +18,14 @@ const FITHAW = 0xc0045878;
 const BLKGETSIZE64 = 0x80081272;
 const BLKFLSBUF = 0x1261;
 const BLKBSZGET = 0x80081270;
+const BLKSSZGET = 0x1268;
 const FIONREAD = 0x541b;
 const SIOCOUTQ = 0x5411;
 /** @see linux/falloc.h */
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
+/** @see sys/file.h */
+const LOCK_EX_NB = 2 | 4;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const F_GETFL = 3;
@@ -80,6 +84,13 @@ export function blockDeviceSize(fd: number): number {
 export function cacheBlockSize(fd: number): number {
   const size = Buffer.alloc(8);
   if (rawIoctl(fd, BLKBSZGET, size) !== 0) throw new LibcError('BLKBSZGET', koffi.errno());
+  return size.readInt32LE();
+}
+
+/** @returns the smallest unit that a device reads and writes, in which its partition table counts */
+export function logicalBlockSize(fd: number): number {
+  const size = Buffer.alloc(4);
+  if (rawIoctl(fd, BLKSSZGET, size) !== 0) throw new LibcError('BLKSSZGET', koffi.errno());
   return size.readInt32LE();
 }
 
@@ -179,6 +190,19 @@ export function punchHole(fd: number, offsetBytes: number, lengthBytes: number):
       },
     );
   });
+}
+
+/**
+ * Locks a file against others who do; the lock ends with the descriptor.
+ *
+ * @returns false when somebody else has it
+ * @see flock(2)
+ */
+export function lockFile(fd: number): boolean {
+  if (rawFlock(fd, LOCK_EX_NB) === 0) return true;
+  const errno = koffi.errno();
+  if (errno === constants.errno.EWOULDBLOCK) return false;
+  throw new LibcError('flock', errno);
 }
 
 /** @returns bytes of a pipe or socket that its reader has not taken yet; 0 where nobody can tell */

@@ -1,4 +1,4 @@
-import { compress as portableCompress } from '@napi-rs/lzma/xz';
+import { Compressor } from '@napi-rs/lzma/xz';
 import koffi from 'koffi';
 
 /** Half the size of level 6 and 17 MiB of memory in place of 94. @see xz(1) "Memory usage" */
@@ -20,7 +20,7 @@ function loadLiblzma(): XzEncode | undefined {
   try {
     library = koffi.load('liblzma.so.5');
   } catch {
-    return undefined; // The portable encoder does the same, slower and with more memory.
+    return undefined; // The portable encoder does the same, slower.
   }
   const bound = library.func('size_t lzma_stream_buffer_bound(size_t plain)');
   const encode = library.func(
@@ -40,9 +40,26 @@ function loadLiblzma(): XzEncode | undefined {
     });
 }
 
-/** @returns an encoder of `.xz` streams: liblzma, or a portable one that needs more memory */
+/**
+ * Gives an encoder that needs no library of the system. One piece is coded at a time: each takes
+ * 20 MiB, and the memory comes back late.
+ */
+export function portableXzEncoder(): XzEncode {
+  let last: Promise<unknown> = Promise.resolve();
+  return (plain) => {
+    const coded = last.then(async () => {
+      const encoder = new Compressor({ preset: PRESET });
+      const start = Buffer.from(encoder.update(plain));
+      return Buffer.concat([start, await encoder.finish()]);
+    });
+    last = coded.catch(() => undefined);
+    return coded;
+  };
+}
+
+/** @returns an encoder of `.xz` streams: liblzma, or a portable one that is slower */
 export function xzEncoder(): XzEncode {
-  return loadLiblzma() ?? ((plain) => portableCompress(plain));
+  return loadLiblzma() ?? portableXzEncoder();
 }
 
 /** A whole `.xz` stream of nothing: twelve bytes each of header and footer, and an empty index. */

@@ -21,6 +21,9 @@ type LocatedSource =
 /** A source that can be located, with the descriptors that it holds open. */
 export type HeldSource = LocatedSource & Disposable;
 
+/** Filesystems that nothing can write to: there is nothing to freeze, and the kernel refuses to. */
+const NEVER_WRITTEN: readonly string[] = ['squashfs', 'erofs', 'iso9660', 'cramfs', 'romfs'];
+
 function unsupported(path: string, reason: string): IngotError {
   return new IngotError('source-unsupported', `${path} cannot be captured: ${reason}`, { path });
 }
@@ -109,6 +112,7 @@ function openMounts(family: ReadonlySet<string>, path: string): FreezeMount[] {
     const isBtrfs = entry.filesystem === 'btrfs';
     const device = isBtrfs ? sourceDeviceOf(entry) : entry.device;
     if (device === undefined || !family.has(device)) continue;
+    if (NEVER_WRITTEN.includes(entry.filesystem)) continue;
     wanted.set(entry.device, [...(wanted.get(entry.device) ?? []), entry]);
   }
   const opened: FreezeMount[] = [];
@@ -167,6 +171,10 @@ function locateFolder(
       return below;
     }
     const devicePath = devicePathOf(deviceBehind(mount, fd, path), path);
+    if (NEVER_WRITTEN.includes(mount.filesystem)) {
+      closeSync(fd);
+      return { devicePath, mounts: [] };
+    }
     return { devicePath, mounts: [{ fd, mountPoint: mount.mountPoint, device: mount.device }] };
   } catch (thrown) {
     closeQuietly(fd);

@@ -69,7 +69,7 @@ async function openDevice(
     sync: async () => {
       for (const { fd } of mounts) await syncFilesystem(fd);
     },
-    readMap: (disk, state) => readDiskMap(disk, { state }),
+    readMap: (disk, state) => readDiskMap(disk, { state, sectorBytes: reader.sectorBytes }),
     freeSpace: request.freeSpace ?? 'zero',
     unguarded: mounts.length > 0 ? 'none' : 'crash-consistent',
     isMounted: mounts.length > 0,

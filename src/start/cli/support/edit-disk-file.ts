@@ -1,5 +1,5 @@
-import { mkdtemp, open, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { lstat, mkdtemp, open, opendir, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { formatBytes, IngotError, MIB, systemClock } from '../../../base/index.ts';
 import {
   type ByteReader,
@@ -9,6 +9,7 @@ import {
 } from '../../../bytes/index.ts';
 import { openFileTarget } from '../../../capture/adapters/file-target.ts';
 import { openImageFile } from '../../../capture/adapters/open-image-file.ts';
+import { createOwnedFile, removeIfAbandoned } from '../../../capture/adapters/owned-file.ts';
 import { type CaptureFacts, dumpSnapshot, type SnapshotSource } from '../../../capture/index.ts';
 import {
   applySteps,
@@ -26,12 +27,38 @@ import type { CliContext } from '../context.ts';
 /** Room for the first boot: new host keys, a journal, a few logs. */
 const SHRINK_MARGIN_BYTES = 64 * MIB;
 
-/** Makes a folder that is gone after disposal. */
+const FOLDER_PREFIX = 'ingot-generalize-';
+/** The file in a temporary folder whose lock tells that somebody works there. */
+const OWNER_FILE = 'owner';
+
+/** Makes a folder that is gone after disposal; one that a killed process left is removed. */
 export async function temporaryFolder(
   parent: string,
 ): Promise<{ readonly path: string } & AsyncDisposable> {
-  const path = await mkdtemp(join(parent, 'ingot-generalize-'));
-  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+  await removeAbandonedFolders(parent);
+  const { path, handle } = await createOwnedFile(async () =>
+    join(await mkdtemp(join(parent, FOLDER_PREFIX)), OWNER_FILE),
+  );
+  const folder = dirname(path);
+  return {
+    path: folder,
+    [Symbol.asyncDispose]: async () => {
+      await rm(folder, { recursive: true, force: true });
+      await handle.close();
+    },
+  };
+}
+
+async function removeAbandonedFolders(parent: string): Promise<void> {
+  for await (const entry of await opendir(parent)) {
+    if (!entry.name.startsWith(FOLDER_PREFIX) || !entry.isDirectory()) continue;
+    const folder = join(parent, entry.name);
+    // In a folder for everybody's temporary files somebody else may have made one of that name.
+    const stat = await lstat(folder).catch(() => undefined);
+    if (stat?.uid !== process.getuid?.()) continue;
+    const remove = (): Promise<void> => rm(folder, { recursive: true, force: true });
+    await removeIfAbandoned(join(folder, OWNER_FILE), remove);
+  }
 }
 
 /** How the disk in a file is generalized. */
