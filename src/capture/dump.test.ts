@@ -168,6 +168,27 @@ describe('a dump', () => {
     }
   });
 
+  test('codes several pieces at once, as many as it was told and no more', async () => {
+    let coding = 0;
+    let most = 0;
+    const gzip = testGzip();
+    const compressor: StreamCompressor = {
+      ...gzip,
+      encode: async (plain) => {
+        coding += 1;
+        most = Math.max(most, coding);
+        const coded = await gzip.encode(plain);
+        coding -= 1;
+        return coded;
+      },
+    };
+    const whole = [{ offsetBytes: 0, lengthBytes: 200_000 }];
+    const { target, plain } = await dump(whole, 200_000, { compressor });
+    assert.ok(gunzipSync(target.bytes).equals(plain));
+    // One more is begun before the first of the others is waited for.
+    assert.ok(most > 1 && most <= compressor.piecesInFlight + 1, `${most} at once`);
+  });
+
   test('fails and does not commit when its freeze was lost', async () => {
     const guard = new MemoryGuard();
     const target = new MemoryTarget();

@@ -201,6 +201,23 @@ describe('a dump', () => {
     assert.ok(facts.allocatedBytes < facts.sizeBytes / 2);
   });
 
+  test('needs no links of udev and no data folder on another filesystem', async () => {
+    using disk = loopFilesystem({ sizeMiB: 16 });
+    // Hidden in this mount namespace only; where no udev is, the folder is not there at all.
+    const isHidden = spawnSync('mount', ['-t', 'tmpfs', 'none', '/dev/block']).status === 0;
+    try {
+      const image = join(disk.scratch, 'a.img');
+      const words = ['snapshot', 'dump', '--source', disk.mountPoint, '-o', image, '--json'];
+      const env = { HOME: disk.mountPoint, XDG_CONFIG_HOME: disk.mountPoint };
+      const { status, stderr } = await startIngot(words, { env }).ended;
+      assert.equal(status, 0, stderr);
+      assert.equal(JSON.parse(stderr.trim()).capture.consistency, 'frozen');
+      run('e2fsck', '-fn', image);
+    } finally {
+      if (isHidden) run('umount', '/dev/block');
+    }
+  });
+
   test('without a freeze says so', async () => {
     using disk = loopFilesystem({ sizeMiB: 16 });
     const stderr = await dumpTo(join(disk.scratch, 'a.img'), disk, '--no-freeze', '--json');
