@@ -11,7 +11,10 @@ import type { Catalogue, ImageRow } from '../library/catalogue.ts';
 import type { ImageDescription } from '../library/image.ts';
 import { Mutex } from '../library/mutex.ts';
 import type { ImportLimits, ImportOrder } from './import-order.ts';
+import type { IncomingFiles } from './incoming-files.ts';
 import type { UploadSpool } from './upload-spool.ts';
+import { fetchFile } from './url-fetch.ts';
+import type { OpenUrl } from './url-source.ts';
 
 /** A received file that is to become a disk. */
 export interface ReceivedFile {
@@ -45,6 +48,8 @@ export interface ImportWorkParts {
   readonly spool: UploadSpool;
   readonly limits: ImportLimits;
   readonly openSource: OpenReceived;
+  readonly openUrl: OpenUrl;
+  readonly files: IncomingFiles;
   /** What an ingest puts by; not in the folders of the imports. */
   readonly openSpool: OpenSpool;
   /** Opens a session that makes an image which is `creating`. */
@@ -58,8 +63,8 @@ export interface ImportWorkParts {
 /** Makes images of what was received; the work of the jobs `import`. */
 export class ImportWork {
   readonly #parts: ImportWorkParts;
-  /** Each ingest wants all cores and 100 MB: one at a time. */
-  readonly #ingestGate = new Mutex();
+  /** Each wants all cores and 100 MB: one at a time. */
+  readonly #gate = new Mutex();
   readonly #running = new Map<string, Promise<string>>();
 
   constructor(parts: ImportWorkParts) {
@@ -103,24 +108,27 @@ export class ImportWork {
   async #make(
     order: ImportOrder,
     row: ImageRow,
-    { signal, onProgress }: JobControl,
+    control: JobControl,
   ): Promise<Pick<ImageRow, 'virtualSizeBytes' | 'addedBytes'>> {
     const { spool, limits, openSource, openSpool, beginIngest, workers, clock } = this.#parts;
     const { imageId, accountId, format, freeSpace } = order;
-    await using source = await openSource({
-      path: spool.fileOf(imageId),
-      name: row.name,
-      folder: spool.folderOf(imageId),
-      format,
-      freeSpace,
-      maxDiskBytes: limits.imageBytes,
-      keepFreeBytes: limits.diskReserveBytes,
-      signal,
-      onProgress,
-    });
-    onProgress({ doneBytes: 0, totalBytes: source.sizeBytes, stage: 'waiting for another import' });
-    return await this.#ingestGate.run(() =>
-      ingestSnapshot({
+    const { signal, onProgress } = control;
+    if (order.url !== undefined) await this.#fetch(order, order.url, control);
+    onProgress({ doneBytes: 0, totalBytes: undefined, stage: 'waiting for another import' });
+    return await this.#gate.run(async () => {
+      signal.throwIfAborted();
+      await using source = await openSource({
+        path: spool.fileOf(imageId),
+        name: row.capture.source,
+        folder: spool.folderOf(imageId),
+        format,
+        freeSpace,
+        maxDiskBytes: limits.imageBytes,
+        keepFreeBytes: limits.diskReserveBytes,
+        signal,
+        onProgress,
+      });
+      return await ingestSnapshot({
         source,
         target: { begin: (description) => beginIngest(accountId, description, imageId) },
         workers,
@@ -129,7 +137,24 @@ export class ImportWork {
         signal,
         openSpool,
         clock,
-      }),
-    );
+      });
+    });
+  }
+
+  async #fetch(order: ImportOrder, url: string, control: JobControl): Promise<void> {
+    const { spool, files, clock, openUrl } = this.#parts;
+    const { imageId, sha256, sizeBytes } = order;
+    const file = { imageId, url, isHashed: sha256 !== undefined };
+    await fetchFile({ openUrl, spool, files, clock }, file, control);
+    const foundBytes = await spool.sizeOf(imageId);
+    if (foundBytes === 0) throw new IngotError('source-truncated', 'what was fetched is empty');
+    if (sizeBytes !== undefined && sizeBytes !== foundBytes) {
+      throw new IngotError(
+        'source-size-mismatch',
+        `what was fetched has ${foundBytes} bytes, not ${sizeBytes}`,
+      );
+    }
+    await files.checkDigest(imageId, sha256);
+    files.forget(imageId);
   }
 }

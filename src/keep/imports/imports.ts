@@ -5,7 +5,6 @@ import {
   IngotError,
   isFailure,
   type Log,
-  MIB,
   newId,
 } from '../../base/index.ts';
 import type { DiskFormat } from '../../bytes/index.ts';
@@ -15,11 +14,13 @@ import type { Catalogue, ImageRow } from '../library/catalogue.ts';
 import type { Image, ImageDescription } from '../library/image.ts';
 import type { ImportLimits, ImportOrder } from './import-order.ts';
 import { ImportWork, type ImportWorkParts } from './import-work.ts';
-import { RunningDigest, untilAborted } from './incoming-bytes.ts';
-import type { UploadFile, UploadSpool } from './upload-spool.ts';
+import { untilAborted } from './incoming-bytes.ts';
+import { digestMismatch, IncomingFiles } from './incoming-files.ts';
+import type { UploadSpool } from './upload-spool.ts';
+import { importUrl, shownUrl } from './url-source.ts';
 
 /** What imports work with; the library adds its own. */
-export interface ImportParts extends Pick<ImportWorkParts, 'openSource' | 'openSpool'> {
+export interface ImportParts extends Pick<ImportWorkParts, 'openSource' | 'openSpool' | 'openUrl'> {
   readonly spool: UploadSpool;
   readonly limits: ImportLimits;
 }
@@ -42,6 +43,8 @@ export interface ImportRequest {
   readonly sizeBytes: number | undefined;
   readonly format: DiskFormat | undefined;
   readonly freeSpace: 'zero' | 'keep';
+  /** Where the daemon fetches the bytes itself. */
+  readonly url: string | undefined;
 }
 
 /** One request's share of an upload. */
@@ -84,10 +87,8 @@ export interface AccountImports {
 }
 
 const HOUSEKEEPING_MS = 60_000;
-/** Bytes between two looks at the free space of the disk. */
-const LOOK_EVERY_BYTES = 64 * MIB;
-/** The ingests of two imports would want the same cores; one may fetch while the other is made. */
-const JOBS_AT_ONCE = 2;
+/** One of them unpacks, cuts and compresses, the others fetch. */
+const JOBS_AT_ONCE = 6;
 
 /**
  * Images that the daemon makes from bytes that it is sent: `creating` from the first word on, then
@@ -102,7 +103,7 @@ export class Imports implements AsyncDisposable {
   readonly #work: ImportWork;
   /** Requests that write, by image. */
   readonly #receiving = new Map<Id<'img'>, { abort: AbortController; end: Promise<void> }>();
-  readonly #digests = new Map<Id<'img'>, RunningDigest>();
+  readonly #files: IncomingFiles;
   readonly #end = new AbortController();
   readonly #housekeeping: Promise<void>;
 
@@ -110,7 +111,8 @@ export class Imports implements AsyncDisposable {
     this.#host = host;
     this.#spool = parts.spool;
     this.#limits = parts.limits;
-    this.#work = new ImportWork({ ...host, ...parts });
+    this.#files = new IncomingFiles(parts.spool, parts.limits);
+    this.#work = new ImportWork({ ...host, ...parts, files: this.#files });
     this.#housekeeping = this.#housekeep();
   }
 
@@ -130,14 +132,17 @@ export class Imports implements AsyncDisposable {
   }
 
   /**
-   * Makes an image known whose bytes are to be sent.
+   * Makes an image known whose bytes are to be sent, or fetched.
    *
-   * @throws IngotError `image-not-found` for its ancestor, `too-many-requests`, `library-full`,
+   * @throws IngotError `request-invalid` for what is no URL to fetch from, `image-not-found` for its ancestor, `too-many-requests`, `library-full`,
    *   `request-too-large`
    */
   async begin(accountId: Id<'acc'>, request: ImportRequest): Promise<UploadState> {
-    const image = await this.#add(accountId, request);
-    return await this.state(accountId, image.id);
+    if (request.url !== undefined) importUrl(request.url);
+    const { id } = await this.#add(accountId, request);
+    const state = await this.state(accountId, id);
+    if (request.url === undefined) return state;
+    return { ...state, job: await this.#host.jobs.add('import', id, accountId) };
   }
 
   /**
@@ -244,7 +249,7 @@ export class Imports implements AsyncDisposable {
     const { description, ...order } = request;
     this.#end.signal.throwIfAborted();
     await check(accountId, description);
-    await this.#checkRoom(0, request.sizeBytes ?? 0);
+    await this.#files.checkRoom(0, request.sizeBytes ?? 0);
     const own = (await catalogue.importOrders()).filter((one) => one.accountId === accountId);
     if (own.length >= this.#limits.perAccount) {
       throw new IngotError('too-many-requests', `${accountId} has ${own.length} imports already`, {
@@ -257,8 +262,7 @@ export class Imports implements AsyncDisposable {
         ...order,
         imageId: row.id,
         accountId,
-        state: 'receiving',
-        url: undefined,
+        state: request.url === undefined ? 'receiving' : 'queued',
         touchedAt: clock.now(),
       });
       if (!isNew) continue;
@@ -269,10 +273,7 @@ export class Imports implements AsyncDisposable {
 
   async #append(order: ImportOrder, body: AsyncIterable<Buffer>, part: UploadPart): Promise<void> {
     const { imageId } = order;
-    if (part.offsetBytes === 'anew') {
-      await this.#spool.truncate(imageId, 0);
-      this.#digests.delete(imageId);
-    }
+    if (part.offsetBytes === 'anew') await this.#files.truncate(imageId, 0);
     const startByte = await this.#spool.sizeOf(imageId);
     if (part.offsetBytes !== 'anew' && part.offsetBytes !== startByte) {
       throw new IngotError(
@@ -282,54 +283,19 @@ export class Imports implements AsyncDisposable {
       );
     }
     const totalBytes = await this.#agreeOnSize(order, part.totalBytes);
-    await this.#checkRoom(startByte, totalBytes ?? startByte);
-    const expected = part.sha256 ?? order.sha256;
-    const whole = expected === undefined ? undefined : await this.#digestUpTo(imageId, startByte);
-    const ofPart = part.partSha256 === undefined ? undefined : new RunningDigest();
+    await this.#files.checkRoom(startByte, totalBytes ?? startByte);
     try {
-      await using file = await this.#spool.append(imageId);
-      try {
-        const limitBytes = totalBytes ?? this.#limits.uploadBytes;
-        for await (const bytes of this.#withRoom(body, file, limitBytes)) {
-          await file.append(bytes);
-          whole?.update(bytes);
-          ofPart?.update(bytes);
-        }
-      } finally {
-        await file.datasync();
-        await this.#host.catalogue.changeImport(imageId, { touchedAt: this.#host.clock.now() });
+      const found = await this.#files.append(imageId, body, {
+        totalBytes,
+        isHashed: (part.sha256 ?? order.sha256) !== undefined,
+        isPartHashed: part.partSha256 !== undefined,
+      });
+      if (found !== undefined && part.partSha256 !== undefined && found !== part.partSha256) {
+        await this.#files.truncate(imageId, startByte);
+        throw digestMismatch('the part', found, part.partSha256);
       }
-    } catch (thrown) {
-      // What was written and what was hashed may differ by a piece.
-      this.#digests.delete(imageId);
-      throw thrown;
-    }
-    if (ofPart !== undefined && ofPart.value() !== part.partSha256) {
-      await this.#spool.truncate(imageId, startByte);
-      this.#digests.delete(imageId);
-      throw digestMismatch('the part', ofPart.value(), part.partSha256);
-    }
-  }
-
-  /** Passes bytes on as long as they may be kept. */
-  async *#withRoom(
-    body: AsyncIterable<Buffer>,
-    file: UploadFile,
-    limitBytes: number,
-  ): AsyncGenerator<Buffer, void, undefined> {
-    let lookAt = file.sizeBytes + LOOK_EVERY_BYTES;
-    for await (const bytes of body) {
-      const sizeBytes = file.sizeBytes + bytes.byteLength;
-      if (sizeBytes > limitBytes) {
-        throw new IngotError('request-too-large', `the upload has more than ${limitBytes} bytes`, {
-          limitBytes,
-        });
-      }
-      if (sizeBytes >= lookAt) {
-        await this.#checkRoom(file.sizeBytes, sizeBytes);
-        lookAt = sizeBytes + LOOK_EVERY_BYTES;
-      }
-      yield bytes;
+    } finally {
+      await this.#host.catalogue.changeImport(imageId, { touchedAt: this.#host.clock.now() });
     }
   }
 
@@ -343,37 +309,6 @@ export class Imports implements AsyncDisposable {
     }
     await this.#host.catalogue.changeImport(order.imageId, { sizeBytes: said });
     return said;
-  }
-
-  /** @throws IngotError `request-too-large`, `library-full` */
-  async #checkRoom(haveBytes: number, wantBytes: number): Promise<void> {
-    const { uploadBytes, diskReserveBytes } = this.#limits;
-    if (wantBytes > uploadBytes) {
-      throw new IngotError(
-        'request-too-large',
-        `an upload has at most ${uploadBytes} bytes, not ${wantBytes}`,
-        { limitBytes: uploadBytes },
-      );
-    }
-    const freeBytes = await this.#spool.freeBytes();
-    if (freeBytes - (wantBytes - haveBytes) >= diskReserveBytes) return;
-    throw new IngotError(
-      'library-full',
-      `the disk has ${freeBytes} bytes free, of which ${diskReserveBytes} stay free`,
-      { freeBytes, diskReserveBytes },
-    );
-  }
-
-  /** The digest of what was received so far; what this process has not hashed is read again. */
-  async #digestUpTo(imageId: Id<'img'>, sizeBytes: number): Promise<RunningDigest> {
-    const known = this.#digests.get(imageId);
-    if (known?.countBytes === sizeBytes) return known;
-    const digest = new RunningDigest();
-    if (sizeBytes > 0) {
-      for await (const bytes of this.#spool.read(imageId)) digest.update(bytes);
-    }
-    this.#digests.set(imageId, digest);
-    return digest;
   }
 
   /** Everything has arrived: checks it, and hands it to a job. */
@@ -391,17 +326,14 @@ export class Imports implements AsyncDisposable {
     }
     try {
       if (sizeBytes === 0) throw new IngotError('source-truncated', 'the upload is empty');
-      for (const expected of [saidSha256, order.sha256]) {
-        if (expected === undefined) continue;
-        const found = (await this.#digestUpTo(imageId, sizeBytes)).value();
-        if (found !== expected) throw digestMismatch('the upload', found, expected);
-      }
+      await this.#files.checkDigest(imageId, saidSha256);
+      await this.#files.checkDigest(imageId, order.sha256);
     } catch (thrown) {
       // Bytes that are wrong do not become right by more of them.
       if (isFailure(thrown)) await this.#fail(imageId, thrown);
       throw thrown;
     }
-    this.#digests.delete(imageId);
+    this.#files.forget(imageId);
     // Before the job begins, which may be over before it is described.
     const state = await this.#stateOf({ ...order, state: 'queued', sizeBytes }, undefined);
     await catalogue.changeImport(imageId, { state: 'queued', sizeBytes });
@@ -437,7 +369,7 @@ export class Imports implements AsyncDisposable {
   async #fail(imageId: Id<'img'>, reason: unknown): Promise<void> {
     const words = isFailure(reason) ? reason.message : 'an error inside the daemon';
     await this.#host.catalogue.endImport(imageId, words);
-    this.#digests.delete(imageId);
+    this.#files.forget(imageId);
     await this.#spool.remove(imageId);
   }
 
@@ -489,7 +421,8 @@ function newRow(accountId: Id<'acc'>, request: ImportRequest, now: number): Imag
       consistency: 'crash-consistent',
       freezeMs: 0,
       filesystem: undefined,
-      source: request.description.name,
+      source:
+        request.url === undefined ? request.description.name : shownUrl(importUrl(request.url)),
       freeSpace: request.freeSpace,
     },
   };
@@ -497,12 +430,4 @@ function newRow(accountId: Id<'acc'>, request: ImportRequest, now: number): Imag
 
 function gone(imageId: Id<'img'>): IngotError {
   return new IngotError('image-not-found', `nothing is being sent for ${imageId}`, { imageId });
-}
-
-function digestMismatch(what: string, found: Digest, expected: Digest | undefined): IngotError {
-  return new IngotError(
-    'source-digest-mismatch',
-    `${what} has the digest ${found}, not ${expected}`,
-    { found, expected: expected ?? '' },
-  );
 }

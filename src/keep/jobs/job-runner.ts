@@ -28,7 +28,7 @@ export type JobWork = (job: Job, control: JobControl) => Promise<string>;
 
 /** How jobs of one kind are treated. */
 export interface JobRules {
-  /** How many of them run at once; the others wait and let other kinds pass. */
+  /** How many of them run at once, beside those of kinds without a number of their own. */
   readonly atOnce?: number;
   /** Called when one has failed or was cancelled for good. Doing it twice is safe. */
   readonly onGivenUp?: (job: Job, reason: unknown) => Promise<void>;
@@ -72,7 +72,7 @@ export class JobRunner implements AsyncDisposable {
     clock: Clock,
     log: Log,
     works: Partial<Record<JobKind, JobWork>>,
-    atOnce = 3,
+    atOnce = 2,
   ) {
     this.#catalogue = catalogue;
     this.#clock = clock;
@@ -174,7 +174,7 @@ export class JobRunner implements AsyncDisposable {
 
   #fill(): void {
     this.#calls += 1;
-    while (this.#claiming < this.#atOnce && !this.#end.signal.aborted) {
+    while (this.#claiming < this.#places() && !this.#end.signal.aborted) {
       this.#claiming += 1;
       const task: Promise<void> = this.#claimAll()
         .catch((error: unknown) => {
@@ -209,11 +209,19 @@ export class JobRunner implements AsyncDisposable {
 
   /** Kinds of which one more may run. */
   #claimable(): JobKind[] {
-    const count = (kind: JobKind): number =>
-      [...this.#running.values()].filter((running) => running.kind === kind).length;
-    return [...this.#works]
-      .filter(([kind, { atOnce }]) => atOnce === undefined || count(kind) < atOnce)
-      .map(([kind]) => kind);
+    const running = [...this.#running.values()].map(({ kind }) => kind);
+    const limitOf = (kind: JobKind): number | undefined => this.#works.get(kind)?.atOnce;
+    const unlimited = running.filter((kind) => limitOf(kind) === undefined).length;
+    return [...this.#works.keys()].filter((kind) => {
+      const limit = limitOf(kind);
+      if (limit === undefined) return unlimited < this.#atOnce;
+      return running.filter((one) => one === kind).length < limit;
+    });
+  }
+
+  /** Jobs of all kinds that may run together. */
+  #places(): number {
+    return [...this.#works.values()].reduce((sum, { atOnce = 0 }) => sum + atOnce, this.#atOnce);
   }
 
   async #run(job: Job): Promise<void> {

@@ -46,7 +46,8 @@ function createRoutes(server: NativeServer, context: RouteContext, receiver: Rec
     '/images',
     {
       schema: {
-        summary: 'Makes an image of the body; with JSON, of what is uploaded to it afterwards',
+        summary:
+          'Makes an image of the body; with JSON, of a URL or of what is uploaded afterwards',
         tags: ['imports'],
         querystring: uploadQuery.partial(),
         body: createBody,

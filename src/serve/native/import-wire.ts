@@ -31,8 +31,13 @@ export const createImportSchema = z
     sha256: sha256.optional(),
     format: format.optional(),
     free_space: freeSpace,
+    url: z
+      .string()
+      .max(2048)
+      .optional()
+      .describe('An http or https URL that the daemon fetches; without it, bytes are awaited.'),
   })
-  .meta({ id: 'CreateImport', description: 'What the owner says of an image to be uploaded.' });
+  .meta({ id: 'CreateImport', description: 'What the owner says of an image to be made.' });
 
 /** The same in a query, for a request whose body is the image. */
 export const uploadQuery = z.strictObject({
@@ -68,6 +73,7 @@ export function importFromWire(wire: z.output<typeof createImportSchema>): Impor
     sizeBytes: wire.size_bytes,
     format: wire.format,
     freeSpace: wire.free_space,
+    url: wire.url,
   };
 }
 

@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import { openReceivedFile } from '../../capture/adapters/open-image-file.ts';
 import { DirectoryUploadSpool } from '../../keep/adapters/directory-upload-spool.ts';
 import { fileSpools } from '../../keep/adapters/file-spool.ts';
+import { openHttpFiles } from '../../keep/adapters/http-file.ts';
+import { isPublicAddress } from '../../keep/adapters/public-address.ts';
 import type { DirectoryLibrary, Imports } from '../../keep/index.ts';
 import type { ImportSettings } from '../settings/daemon-settings.ts';
 
@@ -35,6 +37,9 @@ export async function openImports(
         format: file.format,
       }),
     openSpool: fileSpools(uploads),
+    openUrl: openHttpFiles({
+      mayConnectTo: settings.mayFetchPrivate ? () => true : isPublicAddress,
+    }),
     limits: {
       uploadBytes: settings.maxUploadBytes,
       imageBytes: settings.maxImageBytes,

@@ -51,6 +51,8 @@ export interface ImportSettings {
   readonly diskReserveBytes: number;
   /** An upload to which nothing is added for so long is given up. */
   readonly uploadExpiryMs: number;
+  /** Whether images may be fetched from addresses that are not public. */
+  readonly mayFetchPrivate: boolean;
 }
 
 /** What holds where nothing else is said. */
@@ -59,6 +61,7 @@ export const IMPORT_DEFAULTS: ImportSettings = {
   maxImageBytes: 4096 * GIB,
   diskReserveBytes: GIB,
   uploadExpiryMs: 24 * 3_600_000,
+  mayFetchPrivate: false,
 };
 
 const size = z
@@ -97,6 +100,7 @@ const daemonSettingsShape = {
   'max-upload': size.default(IMPORT_DEFAULTS.maxUploadBytes),
   'max-image': size.default(IMPORT_DEFAULTS.maxImageBytes),
   'disk-reserve': size.default(IMPORT_DEFAULTS.diskReserveBytes),
+  'fetch-private': yesOrNo.default(IMPORT_DEFAULTS.mayFetchPrivate),
   'upload-expiry': duration.default(IMPORT_DEFAULTS.uploadExpiryMs),
 } as const;
 
@@ -171,6 +175,7 @@ export function readDaemonSettings(sources: SettingSources): DaemonSettings {
       maxImageBytes: values['max-image'],
       diskReserveBytes: values['disk-reserve'],
       uploadExpiryMs: values['upload-expiry'],
+      mayFetchPrivate: values['fetch-private'],
     },
   };
 }

@@ -18,6 +18,7 @@ import {
 } from '../support/daemon-access.ts';
 import { type EditOptions, GENERALIZE_OPTION, SHRINK_OPTION } from '../support/edit-disk-file.ts';
 import { importCapture } from '../support/import-capture.ts';
+import { importFromUrl } from '../support/import-url.ts';
 import { importRemote, sshArgsOption, wireOption } from '../support/remote-source.ts';
 import { durationOption, writtenWhileImporting } from '../support/snapshot-output.ts';
 import { spoolFolder } from '../support/spool-folder.ts';
@@ -28,6 +29,7 @@ Examples:
   ingot images import disk.img.xz --name debian-13         .gz, .xz and .zst are unpacked
   ingot images import disk.qcow2 --name debian-13          qcow2, vmdk, vdi, vhdx, vpc: by qemu-img
   ssh host sudo ingot snapshot dump | ingot images import - --name web
+  ingot images import https://example.org/disk.img.xz --name web    fetched by the daemon
   sudo ingot images import --source / --name golden        this machine while it runs
   ingot images import ssh://pi@device --name golden        another machine while it runs
 
@@ -43,6 +45,7 @@ interface ImportOptions extends DaemonOptions, EditOptions {
   readonly source?: string | undefined;
   readonly freeSpace?: 'zero' | 'keep' | undefined;
   readonly format?: DiskFormat | undefined;
+  readonly sha256?: string | undefined;
   readonly maxFreeze?: number | undefined;
   readonly freeze: boolean;
   readonly spool?: string | undefined;
@@ -57,7 +60,7 @@ export function registerImagesImport(images: Command, context: CliContext): void
     .description('bring an image file, a stream or a running filesystem into the library')
     .argument(
       '[file]',
-      'an image file, - for stdin, or ssh://[user@]host[:port] to capture a machine',
+      'an image file, - for stdin, ssh://[user@]host[:port] to capture a machine, or a URL',
     )
     .option('--source <path>', 'capture instead: a folder of the filesystem, or a block device')
     .addOption(sshArgsOption())
@@ -77,6 +80,7 @@ export function registerImagesImport(images: Command, context: CliContext): void
         DISK_FORMATS,
       ),
     )
+    .option('--sha256 <digest>', 'of the file behind a URL, as it is sent')
     .option('--max-freeze <time>', 'end the freeze, and fail, after this long', durationOption)
     .option('--no-freeze', 'read while it changes; the copy is of no single instant')
     .option(...GENERALIZE_OPTION)
@@ -93,6 +97,13 @@ export function registerImagesImport(images: Command, context: CliContext): void
         await importRemote(context, file, { ...options, source, freeSpace });
         return;
       }
+      if (file !== undefined && /^https?:\/\//.test(file)) {
+        await importUrl(context, file, options);
+        return;
+      }
+      if (options.sha256 !== undefined) {
+        throw new IngotError('request-invalid', '--sha256 is for URLs only');
+      }
       if ((file === undefined) === (options.source === undefined)) {
         throw new IngotError('request-invalid', 'either a file or --source is needed');
       }
@@ -101,6 +112,21 @@ export function registerImagesImport(images: Command, context: CliContext): void
       }
       await importLocal(context, file, options);
     });
+}
+
+async function importUrl(context: CliContext, url: string, options: ImportOptions): Promise<void> {
+  // What changes the disk happens here, and the daemon changes none.
+  const here = [options.source, options.generalize, options.shrink].some(
+    (option) => option !== undefined,
+  );
+  if (here) {
+    throw new IngotError(
+      'request-invalid',
+      'the daemon fetches URLs as they are, without --source, --generalize, --shrink',
+    );
+  }
+  const ancestorId = options.ancestor === undefined ? undefined : imageIdOf(options.ancestor);
+  await importFromUrl(context, url, { ...options, ancestorId });
 }
 
 async function importLocal(

@@ -45,6 +45,7 @@ export function registerServe(program: Command, context: CliContext): void {
     .option('--max-image <size>', 'largest disk that one unpacks to (4T)')
     .option('--disk-reserve <size>', 'what uploads leave free of the disk (1G)')
     .option('--upload-expiry <time>', 'when an upload to which nothing comes is given up (24h)')
+    .option('--fetch-private', 'import URLs of private networks and of this machine too')
     .option('--no-profile', 'keep no profile for the local user')
     .option('--config <file>', 'YAML file with settings')
     .addHelpText('after', EXAMPLES)
@@ -63,6 +64,7 @@ export function registerServe(program: Command, context: CliContext): void {
           ...(options.maxImage === undefined ? {} : { 'max-image': options.maxImage }),
           ...(options.diskReserve === undefined ? {} : { 'disk-reserve': options.diskReserve }),
           ...(options.uploadExpiry === undefined ? {} : { 'upload-expiry': options.uploadExpiry }),
+          ...(options.fetchPrivate === undefined ? {} : { 'fetch-private': true }),
           ...(options.profile ? {} : { 'keep-profile': false }),
         },
         env: context.env,

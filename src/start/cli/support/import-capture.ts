@@ -51,14 +51,15 @@ export async function importCapture(
   progress[Symbol.dispose]();
   for (const notice of source.notices()) context.stderr.write(`note: ${notice}\n`);
   if (options.quiet !== true) {
-    context.stderr.write(`${wordsOf(image, performance.now() - startedAt)}\n`);
+    context.stderr.write(`${importedWords(image, performance.now() - startedAt)}\n`);
   }
   context.stdout.write(
     options.json === true ? `${JSON.stringify(imageJson(image), null, 2)}\n` : `${image.id}\n`,
   );
 }
 
-function wordsOf(image: Image, elapsedMs: number): string {
+/** The closing line of an import. */
+export function importedWords(image: Image, elapsedMs: number): string {
   const { capture } = image;
   const frozen =
     capture.consistency === 'frozen' ? `, frozen for ${formatDuration(capture.freezeMs)}` : '';
