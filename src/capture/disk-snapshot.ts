@@ -24,6 +24,8 @@ export interface DiskSnapshotParts {
   /** What a pass without a guard can promise. */
   readonly unguarded: Consistency;
   readonly isMounted: boolean;
+  /** Whether the last pass holds nobody up, so that live ones before it are of no use. */
+  readonly isHeldElsewhere?: boolean;
   readonly source: string;
   /** What was noticed while the source was looked for. */
   readonly notices: readonly string[];
@@ -115,7 +117,7 @@ export class DiskSnapshot implements SnapshotSource {
   constructor(parts: DiskSnapshotParts) {
     this.#parts = parts;
     this.sizeBytes = parts.reader.sizeBytes;
-    this.mayChange = parts.isMounted;
+    this.mayChange = parts.isMounted && parts.isHeldElsewhere !== true;
     this.#consistency = parts.unguarded;
   }
 

@@ -7,7 +7,7 @@ import type { FreezeLimits } from '../freeze.ts';
 import type { MountEntry } from '../mount-table.ts';
 import { type DeviceFacts, parseDeviceFacts } from '../remote/device-facts.ts';
 import type { DeviceSession, FreezePlan } from '../remote/device-session.ts';
-import { locateRemote, type RemoteSource } from '../remote/locate-remote.ts';
+import { locateRemote, type RemoteSource, snapshotPlan } from '../remote/locate-remote.ts';
 import { type AskPassword, logIn, SESSION_COMMAND } from '../remote/log-in.ts';
 import { RemoteGuard } from '../remote/remote-guard.ts';
 import { RemoteReader } from '../remote/remote-reader.ts';
@@ -72,14 +72,7 @@ function refuseTargetsHere(
 function freezePlan(located: RemoteSource): FreezePlan {
   const { volume, mounts, sizeBytes } = located;
   if (volume === undefined) return { kind: 'mounts', mounts };
-  const wholeVolume = Math.ceil(sizeBytes / volume.extentBytes);
-  return {
-    kind: 'lvm',
-    group: volume.group,
-    volume: volume.name,
-    // A snapshot that runs full is lost, so it gets what there is; more than the volume is no use.
-    extents: Math.min(volume.freeExtents, wholeVolume),
-  };
+  return snapshotPlan(volume, sizeBytes);
 }
 
 /** Pages of the device's cache are dropped as a whole, or not at all. */

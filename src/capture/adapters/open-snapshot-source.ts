@@ -1,7 +1,9 @@
+import { statSync } from 'node:fs';
 import { IngotError, systemClock } from '../../base/index.ts';
 import { readDiskMap } from '../../bytes/index.ts';
 import { DiskSnapshot } from '../disk-snapshot.ts';
-import type { FreezeGuard, FreezeLimits } from '../freeze.ts';
+import type { FreezeLimits } from '../freeze.ts';
+import { formatDeviceNumber } from '../mount-table.ts';
 import type { SnapshotSource } from '../snapshot-source.ts';
 import { openDirectReader } from './direct-reader.ts';
 import { openFileSnapshot } from './file-snapshot.ts';
@@ -9,6 +11,7 @@ import { type FreezeMount, startFreezeGuard } from './freeze-guard.ts';
 import { syncFilesystem } from './libc.ts';
 import { type HeldSource, locateSource } from './locate-source.ts';
 import { filesystemsBelowPath } from './mount-lookup.ts';
+import { isVolume, type OpenVolume, openVolume } from './volume-snapshot.ts';
 
 /** A path that is written while the source is frozen, so it must lie elsewhere. */
 export interface ForbiddenPath {
@@ -47,6 +50,18 @@ function refuseTargetsOnSource(
   }
 }
 
+/** A volume can be captured through its snapshot when a single filesystem lies on it as it is. */
+async function openVolumeOf(
+  { devicePath, mounts }: Extract<HeldSource, { kind: 'device' }>,
+  limits: FreezeLimits,
+): Promise<OpenVolume | undefined> {
+  const [mount, other] = mounts;
+  if (mount === undefined || other !== undefined || !isVolume(devicePath)) return undefined;
+  // btrfs has a number of its own: its kernel would see two devices with one identity.
+  const number = formatDeviceNumber(statSync(devicePath, { bigint: true }).rdev);
+  return mount.device === number ? await openVolume(devicePath, limits) : undefined;
+}
+
 async function openDevice(
   held: Extract<HeldSource, { kind: 'device' }>,
   request: SnapshotRequest,
@@ -56,9 +71,11 @@ async function openDevice(
   const { mounts, devicePath } = held;
   const willFreeze = request.freeze && mounts.length > 0;
   if (willFreeze) refuseTargetsOnSource(mounts, request.forbiddenPaths);
-  const reader = undo.use(await openDirectReader(devicePath));
-  let guard: FreezeGuard | undefined;
-  if (willFreeze) {
+  const volume = willFreeze ? await openVolumeOf(held, request.limits) : undefined;
+  if (volume !== undefined) undo.use(volume);
+  const reader = volume?.reader ?? undo.use(await openDirectReader(devicePath));
+  let guard = volume?.guard;
+  if (willFreeze && guard === undefined) {
     guard = undo.use(
       await startFreezeGuard(mounts, { limits: request.limits, clock: systemClock }),
     );
@@ -73,6 +90,7 @@ async function openDevice(
     freeSpace: request.freeSpace ?? 'zero',
     unguarded: mounts.length > 0 ? 'none' : 'crash-consistent',
     isMounted: mounts.length > 0,
+    isHeldElsewhere: volume !== undefined,
     source: request.source,
     notices: held.notices,
     owned: undo.move(),

@@ -1,6 +1,7 @@
 import { IngotError } from '../../base/index.ts';
 import { type MountEntry, mountOption } from '../mount-table.ts';
 import type { DeviceFacts, RemoteBlock, RemoteVolume } from './device-facts.ts';
+import type { FreezePlan } from './device-session.ts';
 
 /** The guard holds each mount by a descriptor of one digit, 5 to 9, the shell's own. */
 const MAX_FROZEN_MOUNTS = 5;
@@ -81,10 +82,28 @@ function volumeFor(
   mounts: readonly MountEntry[],
 ): RemoteVolume | undefined {
   if (mounts.length !== 1 || mounts[0]?.filesystem === 'btrfs') return undefined;
+  return volumeWithRoom(facts, block.number);
+}
+
+/** Finds the LVM volume of a number, if its group has room for a snapshot. */
+export function volumeWithRoom(
+  facts: DeviceFacts,
+  number: string | undefined,
+): RemoteVolume | undefined {
   if (!facts.tools.has('lvcreate')) return undefined;
-  return facts.volumes.find(
-    ({ number, freeExtents }) => number === block.number && freeExtents > 0,
-  );
+  return facts.volumes.find((volume) => volume.number === number && volume.freeExtents > 0);
+}
+
+/** Plans the snapshot of a volume. */
+export function snapshotPlan(volume: RemoteVolume, sizeBytes: number): FreezePlan {
+  const wholeVolume = Math.ceil(sizeBytes / volume.extentBytes);
+  return {
+    kind: 'lvm',
+    group: volume.group,
+    volume: volume.name,
+    // A snapshot that runs full is lost, so it gets what there is; more than the volume is no use.
+    extents: Math.min(volume.freeExtents, wholeVolume),
+  };
 }
 
 async function locateFolder(
