@@ -43,6 +43,11 @@ export class DigestBlocks {
     }
   }
 
+  /** Hands over what is there: the stream may then be given other bytes directly. */
+  flush(): void {
+    this.#hand();
+  }
+
   /** Waits until everything is in the digest. */
   async end(): Promise<void> {
     this.#hand();

@@ -7,6 +7,7 @@ export {
   MAX_STALL_MS,
 } from './freeze.ts';
 export { readLivePasses } from './live-passes.ts';
+export { formatDeviceNumber } from './mount-table.ts';
 export { readAhead } from './read-ahead.ts';
 export type {
   CaptureFacts,

@@ -143,6 +143,7 @@ class PayloadHash {
       await this.#copies.add(piece);
       return;
     }
+    this.#copies?.flush();
     const hashed = this.#stream.update(piece);
     // Waited for below; whoever stops reading before does not care.
     hashed.catch(() => undefined);

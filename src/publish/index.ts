@@ -61,4 +61,5 @@ export {
   verifyTarget,
 } from './restore/restore-image.ts';
 export type { RestoreTarget, TargetFacts } from './restore/restore-target.ts';
+export { ReusedBuffers } from './reused-buffers.ts';
 export { snapshotPayload } from './snapshot-payload.ts';

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
+import fc from 'fast-check';
 import { MemorySnapshotSource } from '../../test/fakes/memory-snapshot-source.ts';
 import { isFailure } from '../base/index.ts';
 import { snapshotPayload } from './snapshot-payload.ts';
@@ -14,7 +16,7 @@ async function readAll(source: MemorySnapshotSource): Promise<Buffer> {
     keptBytes: 0,
     allocate: (size: number) => Buffer.alloc(size),
   }))
-    pieces.push(piece);
+    pieces.push(Buffer.from(piece));
   return Buffer.concat(pieces);
 }
 
@@ -36,6 +38,31 @@ test('a snapshot is given out whole, zeros where nothing is allocated, in one fr
   assert.ok((await readAll(source)).equals(expected));
   assert.deepEqual(source.passes, ['frozen']);
   assert.equal(source.isFrozen, false);
+});
+
+test('extents of any size and place are given out, and zeros between them', async () => {
+  const sizeBytes = 3 * MIB + 4096;
+  const bytes = randomBytes(sizeBytes);
+  const gapsAndLengths = fc.array(fc.integer({ min: 1, max: 90 }), { maxLength: 60 });
+  await fc.assert(
+    fc.asyncProperty(gapsAndLengths, async (blocks) => {
+      const extents: { offsetBytes: number; lengthBytes: number }[] = [];
+      let at = 0;
+      for (const [i, count] of blocks.entries()) {
+        const lengthBytes = Math.min(count * 4096, sizeBytes - at);
+        if (i % 2 === 1 && lengthBytes > 0) extents.push({ offsetBytes: at, lengthBytes });
+        at += lengthBytes;
+      }
+      const disk = { bytes, extents, fileExtents: undefined };
+      const expected = Buffer.alloc(sizeBytes);
+      for (const { offsetBytes, lengthBytes } of extents) {
+        bytes.copy(expected, offsetBytes, offsetBytes, offsetBytes + lengthBytes);
+      }
+      const source = new MemorySnapshotSource(disk, { mayChange: true });
+      assert.ok((await readAll(source)).equals(expected));
+    }),
+    { numRuns: 30 },
+  );
 });
 
 test('it thaws when a read fails, and when its taker stops', async () => {

@@ -1,34 +1,74 @@
-import { IngotError, MIB } from '../base/index.ts';
+import { IngotError, KIB, MIB } from '../base/index.ts';
+import type { Extent } from '../bytes/index.ts';
 import type { SnapshotPass, SnapshotSource } from '../capture/index.ts';
 import type { ArtifactPayload } from './artifact-data.ts';
 import { inOrder } from './restore/in-order.ts';
+import { ReusedBuffers } from './reused-buffers.ts';
 
 const READ_BYTES = MIB;
 /** Reads under way: a device behind ssh answers late. */
 const READS_AT_ONCE = 4;
-/** Given out for what a snapshot does not read; it is never written. */
-const ZEROS = Buffer.alloc(MIB);
 
-/** A stretch of the disk: read, or zeros. */
-interface Stretch {
+/** A gap that is cheaper to read than to jump over; what was read of it becomes zeros. */
+const MAX_GAP_BYTES = 16 * KIB;
+
+/** A stretch of the disk, and the extents in it: all else of it is zeros. */
+interface Window {
   readonly offsetBytes: number;
   readonly lengthBytes: number;
-  readonly isData: boolean;
+  readonly parts: readonly Extent[];
 }
 
-async function* stretches(pass: SnapshotPass): AsyncGenerator<Stretch, void, undefined> {
-  let at = 0;
-  const cut = function* (end: number, isData: boolean): Generator<Stretch, void, undefined> {
-    for (; at < end; at += READ_BYTES) {
-      yield { offsetBytes: at, lengthBytes: Math.min(READ_BYTES, end - at), isData };
+/** Cuts the disk into windows of equal length; only the last may be shorter. */
+async function* windowsOf(pass: SnapshotPass, sizeBytes: number): AsyncGenerator<Window> {
+  const extents = pass.extents[Symbol.iterator]();
+  let extent = extents.next();
+  for (let at = 0; at < sizeBytes; at += READ_BYTES) {
+    const end = Math.min(at + READ_BYTES, sizeBytes);
+    const parts: Extent[] = [];
+    while (extent.done !== true && extent.value.offsetBytes < end) {
+      const { offsetBytes, lengthBytes } = extent.value;
+      const extentEnd = offsetBytes + lengthBytes;
+      const from = Math.max(offsetBytes, at);
+      parts.push({ offsetBytes: from, lengthBytes: Math.min(extentEnd, end) - from });
+      if (extentEnd > end) break;
+      extent = extents.next();
     }
-    at = end;
-  };
-  for (const { offsetBytes, lengthBytes } of pass.extents) {
-    yield* cut(offsetBytes, false);
-    yield* cut(offsetBytes + lengthBytes, true);
+    yield { offsetBytes: at, lengthBytes: end - at, parts };
   }
-  yield* cut(pass.sizeBytes, false);
+}
+
+/** Joins extents over small gaps. */
+function joined(parts: readonly Extent[]): Extent[] {
+  const reads: Extent[] = [];
+  for (const part of parts) {
+    const last = reads.at(-1);
+    const lastEnd = last === undefined ? 0 : last.offsetBytes + last.lengthBytes;
+    if (last === undefined || part.offsetBytes - lastEnd > MAX_GAP_BYTES) {
+      reads.push(part);
+      continue;
+    }
+    const lengthBytes = part.offsetBytes + part.lengthBytes - last.offsetBytes;
+    reads[reads.length - 1] = { offsetBytes: last.offsetBytes, lengthBytes };
+  }
+  return reads;
+}
+
+/** Reads a window into memory that holds anything. */
+async function readWindow(pass: SnapshotPass, window: Window, bytes: Buffer): Promise<void> {
+  const { offsetBytes: start, parts } = window;
+  await Promise.all(
+    joined(parts).map(async ({ offsetBytes, lengthBytes }) => {
+      const from = offsetBytes - start;
+      await pass.readInto(offsetBytes, bytes.subarray(from, from + lengthBytes));
+    }),
+  );
+  let at = 0;
+  for (const { offsetBytes, lengthBytes } of parts) {
+    bytes.fill(0, at, offsetBytes - start);
+    at = offsetBytes - start + lengthBytes;
+  }
+  bytes.fill(0, at);
 }
 
 /**
@@ -45,23 +85,30 @@ export function snapshotPayload(source: SnapshotSource, name: string): ArtifactP
     mode: 0o644,
     isAugmented: false,
     sizeBytes: source.sizeBytes,
-    async *open({ signal }) {
+    async *open({ signal, keptBytes, allocate }) {
       if (isRead) {
         throw new IngotError('source-unsupported', 'a snapshot of a device can be read only once');
       }
       isRead = true;
+      const zeros = allocate(READ_BYTES).fill(0);
+      const buffers = new ReusedBuffers({ bufferBytes: READ_BYTES, keptBytes, allocate });
       const pass = await source.pass('frozen');
+      let givenBytes = 0;
       try {
-        const read = async (stretch: Stretch): Promise<Buffer> => {
+        const read = async (window: Window): Promise<{ piece: Buffer; buffer?: Buffer }> => {
           signal?.throwIfAborted();
-          const { offsetBytes, lengthBytes, isData } = stretch;
-          if (!isData) return ZEROS.subarray(0, lengthBytes);
-          const bytes = await pass.read(offsetBytes, lengthBytes);
+          if (window.parts.length === 0) return { piece: zeros.subarray(0, window.lengthBytes) };
+          const buffer = buffers.take(givenBytes);
+          const piece = buffer.subarray(0, window.lengthBytes);
+          await readWindow(pass, window, piece);
           pass.freeze?.progressed();
-          return bytes;
+          return { piece, buffer };
         };
-        for await (const piece of inOrder(stretches(pass), read, { limit: READS_AT_ONCE })) {
+        const windows = windowsOf(pass, source.sizeBytes);
+        for await (const { piece, buffer } of inOrder(windows, read, { limit: READS_AT_ONCE })) {
           pass.freeze?.check();
+          givenBytes += piece.length;
+          if (buffer !== undefined) buffers.gaveOut(buffer, givenBytes);
           yield piece;
         }
         pass.freeze?.check();

@@ -49,7 +49,8 @@ export class SharedMemory {
   }
 }
 
-function alignedShared(lengthBytes: number): Buffer {
+/** Makes memory that all threads see, at an address that O_DIRECT takes. */
+export function alignedShared(lengthBytes: number): Buffer {
   const room = Buffer.from(new SharedArrayBuffer(lengthBytes + ALIGNMENT_BYTES));
   const address = Number(koffi.address(room) % BigInt(ALIGNMENT_BYTES));
   return room.subarray(ALIGNMENT_BYTES - address, ALIGNMENT_BYTES - address + lengthBytes);

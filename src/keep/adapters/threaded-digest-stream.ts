@@ -1,12 +1,15 @@
 import { Worker } from 'node:worker_threads';
 import { type Digest, type DigestStream, digestFromBytes } from '../../base/index.ts';
+import { alignedShared } from './shared-memory.ts';
 
 /** Zeros of one message: the thread can be ended between two. */
 const MAX_ZEROS = 2 ** 30;
 
 /** A SHA-256 on a thread of its own. */
 class ThreadedDigestStream implements DigestStream {
-  readonly #worker = new Worker(new URL('./digest-stream-worker.ts', import.meta.url));
+  readonly #worker = new Worker(new URL('./digest-stream-worker.ts', import.meta.url), {
+    resourceLimits: { maxYoungGenerationSizeMb: 2 },
+  });
   /** In the order of what was sent. */
   readonly #waiting: PromiseWithResolvers<Uint8Array | undefined>[] = [];
   #failure: unknown;
@@ -22,7 +25,8 @@ class ThreadedDigestStream implements DigestStream {
   }
 
   allocate(sizeBytes: number): Buffer {
-    return Buffer.from(new SharedArrayBuffer(sizeBytes));
+    // Aligned, so that a device is read straight into it.
+    return alignedShared(sizeBytes);
   }
 
   async update(bytes: Uint8Array): Promise<void> {

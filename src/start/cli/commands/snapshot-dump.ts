@@ -1,4 +1,4 @@
-import { fstatSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { type Command, Option } from '@commander-js/extra-typings';
 import { noProgress } from '../../../base/index.ts';
 import { openDescriptorTarget } from '../../../capture/adapters/descriptor-target.ts';
@@ -7,7 +7,12 @@ import { openSnapshotSource } from '../../../capture/adapters/open-snapshot-sour
 import { DEFAULT_MAX_FREEZE_MS, type DumpTarget, MAX_STALL_MS } from '../../../capture/index.ts';
 import type { CliContext } from '../context.ts';
 import { GENERALIZE_OPTION, SHRINK_OPTION } from '../support/edit-disk-file.ts';
-import { durationOption, writeSnapshot, writtenWhileFrozen } from '../support/snapshot-output.ts';
+import {
+  durationOption,
+  isPipe,
+  writeSnapshot,
+  writtenWhileFrozen,
+} from '../support/snapshot-output.ts';
 import { COMPRESSIONS, compressorNamed } from '../support/stream-compressors.ts';
 
 const EXAMPLES = `
@@ -18,12 +23,6 @@ Examples:
   ingot snapshot dump --source /dev/sda2 -C zstd -o a.zst a device, mounted or not
   ingot snapshot dump --generalize --shrink -o golden.fs  small, and without this machine's traces
 `;
-
-/** A log's pipe may end on the frozen filesystem, and then whoever writes to it waits. */
-function isPipe(fd: number): boolean {
-  const stat = fstatSync(fd);
-  return stat.isFIFO() || stat.isSocket();
-}
 
 /** Whether bytes can be written there in any order, before and while something is frozen. */
 function takesAnyOrder(stdout: DumpTarget | undefined, output: string | undefined): boolean {

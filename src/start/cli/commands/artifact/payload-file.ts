@@ -1,14 +1,16 @@
+import { createReadStream } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { errnoOf, IngotError } from '../../../../base/index.ts';
 import {
+  ByteStream,
   type Compression,
   compressionExtension,
   decompress,
   MAGIC_BYTES,
   sniffCompression,
 } from '../../../../bytes/index.ts';
-import type { ArtifactPayload } from '../../../../publish/index.ts';
+import { type ArtifactPayload, ReusedBuffers } from '../../../../publish/index.ts';
 
 const READ_BYTES = 1024 * 1024;
 /** A root filesystem's mode says nothing; it must not depend on the umask of who made the file. */
@@ -34,34 +36,6 @@ interface ReadOptions {
   readonly allocate?: (sizeBytes: number) => Buffer;
 }
 
-/** Buffers that are used again: fresh ones for every MiB would keep the collector busy. */
-class ReusedBuffers {
-  readonly #keptBytes: number;
-  readonly #allocate: (sizeBytes: number) => Buffer;
-  readonly #used: { readonly buffer: Buffer; readonly endByte: number }[] = [];
-
-  constructor(keptBytes: number, allocate: (sizeBytes: number) => Buffer) {
-    this.#keptBytes = keptBytes;
-    this.#allocate = allocate;
-  }
-
-  /** @param atByte how far bytes were given out */
-  take(atByte: number): Buffer {
-    const oldest = this.#used[0];
-    if (oldest === undefined || atByte - oldest.endByte < this.#keptBytes) {
-      return this.#allocate(READ_BYTES);
-    }
-    this.#used.shift();
-    return oldest.buffer;
-  }
-
-  gaveOut(piece: Buffer, endByte: number): void {
-    // A piece that a pipe or the end of the file made short is not used again.
-    if (!Number.isFinite(this.#keptBytes) || piece.length < READ_BYTES) return;
-    this.#used.push({ buffer: piece, endByte });
-  }
-}
-
 /**
  * Reads a file from a byte of it to its end.
  *
@@ -78,26 +52,26 @@ export async function* readFilePieces(
   const handle = await open(path, 'r').catch((cause: unknown) => {
     throw unreadable(path, cause);
   });
-  const buffers = new ReusedBuffers(keptBytes, allocate);
-  const read = async (position: number, givenByte: number): Promise<Buffer> => {
+  const buffers = new ReusedBuffers({ bufferBytes: READ_BYTES, keptBytes, allocate });
+  const read = async (position: number, givenByte: number) => {
     const buffer = buffers.take(givenByte);
     const { bytesRead } = await handle
       .read(buffer, 0, READ_BYTES, position)
       .catch((cause: unknown) => {
         throw unreadable(path, cause);
       });
-    return buffer.subarray(0, bytesRead);
+    return { buffer, piece: buffer.subarray(0, bytesRead) };
   };
   let ahead = read(fromByte, fromByte);
   try {
     for (let position = fromByte; ; ) {
-      const piece = await ahead;
+      const { buffer, piece } = await ahead;
       if (piece.length === 0) return;
       // The next one is read while this one is worked on.
       ahead = read(position + piece.length, position);
       ahead.catch(() => undefined);
       position += piece.length;
-      buffers.gaveOut(piece, position);
+      buffers.gaveOut(buffer, position);
       yield piece;
     }
   } finally {
@@ -162,6 +136,42 @@ export async function openRootfsFile(path: string): Promise<ArtifactPayload> {
       compression === 'none'
         ? readFilePieces(path, { keptBytes, allocate })
         : asBuffers(decompress(compression, readFilePieces(path), path)),
+  };
+}
+
+async function* withRest(
+  start: Buffer,
+  stream: ByteStream,
+): AsyncGenerator<Buffer, void, undefined> {
+  yield start;
+  for (;;) {
+    const more = await stream.takeSome(READ_BYTES);
+    if (more === undefined) return;
+    yield more;
+  }
+}
+
+/**
+ * Opens a pipe as the image of a root filesystem: it has no size, and is read once.
+ *
+ * @param path a FIFO, or `-` for stdin
+ */
+export function openPipe(path: string, stdin: AsyncIterable<Buffer>): ArtifactPayload {
+  return {
+    name: path === '-' ? 'rootfs.img' : basename(path),
+    mode: ROOTFS_MODE,
+    isAugmented: false,
+    sizeBytes: undefined,
+    async *open() {
+      const source = path === '-' ? stdin : createReadStream(path, { highWaterMark: READ_BYTES });
+      const stream = new ByteStream(source);
+      try {
+        const start = await stream.take(MAGIC_BYTES);
+        yield* asBuffers(decompress(sniffCompression(start), withRest(start, stream), path));
+      } finally {
+        await stream.close();
+      }
+    },
   };
 }
 

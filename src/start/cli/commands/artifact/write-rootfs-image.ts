@@ -1,5 +1,6 @@
+import { tmpdir } from 'node:os';
 import type { Command } from '@commander-js/extra-typings';
-import type { Digest } from '../../../../base/index.ts';
+import { type Digest, formatDuration } from '../../../../base/index.ts';
 import {
   type ArtifactHeader,
   checkNewPayloadName,
@@ -7,12 +8,19 @@ import {
   type RootfsDescription,
   rootfsHeader,
 } from '../../../../bytes/index.ts';
+import type { SnapshotSource } from '../../../../capture/index.ts';
 import { openThreadedDigestStream } from '../../../../keep/adapters/threaded-digest-stream.ts';
-import { writeArtifact, writeArtifactOfSegments } from '../../../../publish/index.ts';
+import {
+  type ArtifactPayload,
+  writeArtifact,
+  writeArtifactOfSegments,
+} from '../../../../publish/index.ts';
 import type { CliContext } from '../../context.ts';
 import { PROFILE_OPTION } from '../../support/daemon-access.ts';
+import { isPipe } from '../../support/snapshot-output.ts';
 import { chosenCompression, compressionOption, dataCoding } from './compression-option.ts';
 import { openSigner, withKeyOptions } from './key-options.ts';
+import { type SpooledPayload, spoolPayload } from './payload-spool.ts';
 import { openRootfsPayload } from './rootfs-payload.ts';
 import { runWrite } from './run-write.ts';
 import {
@@ -27,6 +35,7 @@ const EXAMPLES = `
 Examples:
   ingot artifact write rootfs-image -f root.ext4 -n release-1 -c raspberrypi4 -o release-1.mender
   ingot artifact write rootfs-image -f root.ext4.gz -n release-1 -c qemu -k private.pem
+  ingot artifact write rootfs-image -f / -n golden-1 -c raspberrypi4 -o /media/usb/golden-1.mender
   ingot artifact write rootfs-image -f img-y22uq -n release-1 -c qemu -o - | ssh host 'cat > r.mender'
 `;
 
@@ -62,13 +71,19 @@ export function registerWriteRootfsImage(write: Command, context: CliContext): v
   const bare = write
     .command('rootfs-image')
     .description('write an artifact with the image of a root filesystem')
-    .requiredOption('-f, --file <file>', 'image: a file (also .gz, .xz, .zst), img-…, or ssh://…')
+    .requiredOption(
+      '-f, --file <file>',
+      'image: a file (also .gz, .xz, .zst), a pipe or -, a mount point, img-…, or ssh://…',
+    )
     .option('--no-checksum-provide', 'write no checksum into provides, for old clients')
     .option('--legacy-rootfs-image-checksum', 'write it under the old name rootfs_image_checksum')
     .option('-S, --ssh-args <arg>', 'argument for ssh, with -f ssh://…; repeatable', collect)
     .option('--source <path>', 'with -f ssh://…: a folder or block device there', '/')
     .option(...PROFILE_OPTION)
-    .option('--tmp <folder>', 'taken and not needed: nothing is copied to temporary files')
+    .option(
+      '--tmp <folder>',
+      'where a pipe is spooled (default: TMPDIR); nothing else is copied to temporary files',
+    )
     .addOption(compressionOption());
   const keyed = withKeyOptions(
     withPayloadOptions(withWriteOptions(bare)),
@@ -98,13 +113,20 @@ export function registerWriteRootfsImage(write: Command, context: CliContext): v
     const signer = await openSigner(options);
     await using payload = await openRootfsPayload(options.file, { ...options, context });
     const header = (digest: Digest): ArtifactHeader => rootfsHeader(description, digest);
-    const { coded, plain } = payload;
-    checkNewPayloadName(plain.name);
-    const isOnePass = options.outputPath !== '-' && ['gzip', 'none'].includes(compression);
-    if (payload.isReadOnce && !isOnePass) {
-      command.error('error: from ssh:// an artifact goes to a file, with gzip or none');
-    }
-    await runWrite(context, options, async (target, run) =>
+    const { coded, live } = payload;
+    checkNewPayloadName(payload.plain.name);
+    const isOnePass =
+      options.outputPath !== '-' &&
+      ['gzip', 'none'].includes(compression) &&
+      payload.plain.sizeBytes !== undefined;
+    await using spooled =
+      payload.isReadOnce && !isOnePass
+        ? await spool(context, payload.plain, options.tmp ?? tmpdir())
+        : undefined;
+    const plain = spooled?.payload ?? payload.plain;
+    // Nothing is said while something is frozen whose pipe may end on it.
+    const progress = options.progress && (live === undefined || !isPipe(2));
+    await runWrite(context, { ...options, progress }, async (target, run) =>
       coded !== undefined && compression === 'gzip'
         ? await writeArtifactOfSegments(
             { ...run, signer, payload: coded, header: header(coded.digest) },
@@ -122,5 +144,22 @@ export function registerWriteRootfsImage(write: Command, context: CliContext): v
             target,
           ),
     );
+    if (live !== undefined && options.progress) sayFreeze(context, live);
   });
+}
+
+/** Puts a payload that can be read only once where it can be read again, and says so. */
+async function spool(
+  context: CliContext,
+  payload: ArtifactPayload,
+  folder: string,
+): Promise<SpooledPayload> {
+  context.stderr.write(`note: ${payload.name} is read once, so it is spooled in ${folder}\n`);
+  return await spoolPayload(payload, folder, context.signal);
+}
+
+function sayFreeze(context: CliContext, source: SnapshotSource): void {
+  const { freezeMs, consistency } = source.facts();
+  for (const notice of source.notices()) context.stderr.write(`note: ${notice}\n`);
+  context.stderr.write(`frozen for ${formatDuration(freezeMs)}, consistency: ${consistency}\n`);
 }
