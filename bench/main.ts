@@ -2,15 +2,16 @@
  * Takes the figures of docs/performance.md: Ingot and its peers side by side, on the same files, in
  * turn. Ratios hold where single times do not.
  *
- *   npm run bench -- [--quick] [--rounds N] [--zlib] [import|artifact|download|freeze|dump …]
+ *   npm run bench -- [--quick] [--rounds N] [--zlib] [import|added|artifact|download|freeze|dump …]
  *
  * Needs root (it mounts what it makes) and the peers: mender-client, mender-artifact, pigz, restic,
- * borgbackup, nginx-light, time.
+ * borgbackup, casync, nginx-light, time.
  */
 import { existsSync, mkdirSync } from 'node:fs';
 import { cpus, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { addedBytes } from './added.ts';
 import { artifactFigures } from './artifact.ts';
 import { downloadFigures } from './download.ts';
 import { dumpFigures, freezeFigures } from './freeze.ts';
@@ -34,6 +35,7 @@ export interface BenchContext {
 
 const FIGURES = {
   import: importFigures,
+  added: addedBytes,
   artifact: artifactFigures,
   download: downloadFigures,
   freeze: freezeFigures,
@@ -56,7 +58,8 @@ const { values, positionals } = parseArgs({
   },
 });
 const scale = values.quick ? QUICK : FULL;
-const folder = join(values.keep, scale.name);
+// Another number where workloads became others, so that old ones are not taken for them.
+const folder = join(values.keep, `${scale.name}-2`);
 mkdirSync(join(folder, 'scratch'), { recursive: true });
 const context: BenchContext = {
   scale,

@@ -1,31 +1,25 @@
 /**
- * Makes the filesystems that the figures are taken on, from this machine's own files.
+ * Makes the filesystems that the figures are taken on, from this machine's own packages.
  *
- * A seed chooses which files of /usr go in, so that two runs on one machine have the same content;
- * names, sizes and kinds of content are those of a real Debian system.
+ * A seed chooses which packages go in, so that two runs on one machine have the same content; names,
+ * sizes and kinds of content are those of a real Debian system.
  */
 import { spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import {
-  appendFileSync,
   copyFileSync,
-  existsSync,
   mkdirSync,
   mkdtempSync,
-  readdirSync,
-  renameSync,
   rmdirSync,
   rmSync,
-  statSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { inSeededOrder, installedPackages, type Package, takeBytes } from './packages.ts';
+import { installLists, installPackages, runForADay, upgradePackages } from './upgrade.ts';
 
 const MIB = 1024 * 1024;
-const LARGEST_FILE_BYTES = 8 * MIB;
-const POOL_ROOTS = ['/usr/lib', '/usr/share', '/usr/bin', '/usr/sbin', '/usr/include'];
 
 /** How large a workload is; the bench table uses the full one, a quick look a tenth of it. */
 export interface Scale {
@@ -55,13 +49,6 @@ export const QUICK: Scale = {
   largeLiveBytes: 150 * MIB,
 };
 
-interface PoolFile {
-  readonly path: string;
-  readonly sizeBytes: number;
-  /** Position in the seeded order. */
-  readonly rank: string;
-}
-
 /** Runs a program to its end. @throws Error with what it said when it fails */
 export function run(program: string, ...args: string[]): string {
   const done = spawnSync(program, args, { encoding: 'utf8', maxBuffer: 64 * MIB });
@@ -71,46 +58,25 @@ export function run(program: string, ...args: string[]): string {
   return done.stdout;
 }
 
-function listFiles(folder: string, into: string[]): void {
-  for (const entry of readdirSync(folder, { withFileTypes: true })) {
-    const path = join(folder, entry.name);
-    if (entry.isDirectory()) listFiles(path, into);
-    else if (entry.isFile()) into.push(path);
-  }
+/** The packages of a workload: what lives, what was deleted, and what comes later. */
+interface Choice {
+  readonly live: readonly Package[];
+  readonly garbage: readonly Package[];
+  readonly later: readonly Package[];
 }
 
-/** All candidate files in an order that only the seed and their names decide. */
-function pool(seed: string): PoolFile[] {
-  const paths: string[] = [];
-  for (const root of POOL_ROOTS) if (existsSync(root)) listFiles(root, paths);
-  return paths
-    .map((path) => ({
-      path,
-      sizeBytes: statSync(path).size,
-      rank: createHash('sha256').update(`${seed}\0${path}`).digest('hex'),
-    }))
-    .filter((file) => file.sizeBytes <= LARGEST_FILE_BYTES)
-    .sort((a, b) => (a.rank < b.rank ? -1 : 1));
+function choose(seed: string, liveBytes: number, garbageBytes: number): Choice {
+  const order = inSeededOrder(installedPackages(), seed);
+  const live = takeBytes(order, liveBytes);
+  const garbage = takeBytes(order.slice(live.length), garbageBytes);
+  return { live, garbage, later: order.slice(live.length + garbage.length) };
 }
 
-/** Takes files in seeded order until they hold `bytes`. */
-function take(files: readonly PoolFile[], bytes: number, skip = 0): PoolFile[] {
-  const taken: PoolFile[] = [];
-  let total = 0;
-  for (const file of files.slice(skip)) {
-    if (total >= bytes) break;
-    taken.push(file);
-    total += file.sizeBytes;
-  }
-  // In order of their names, as a package manager unpacks them.
-  return taken.sort((a, b) => (a.path < b.path ? -1 : 1));
-}
-
-function copyInto(mountPoint: string, files: readonly PoolFile[], top: string): void {
-  for (const file of files) {
-    const target = join(mountPoint, top, file.path);
+function copyInto(folder: string, packages: readonly Package[]): void {
+  for (const { path } of packages.flatMap(({ files }) => files)) {
+    const target = join(folder, path);
     mkdirSync(dirname(target), { recursive: true });
-    copyFileSync(file.path, target);
+    copyFileSync(path, target);
   }
 }
 
@@ -130,17 +96,17 @@ export function withMounted<T>(
   }
 }
 
-/** A tree with live files, and free space full of files that were deleted. */
-function fill(mountPoint: string, files: readonly PoolFile[], live: number, garbage: number): void {
-  const liveFiles = take(files, live);
-  const garbageFiles = take(files, garbage, liveFiles.length);
-  const half = Math.floor(garbageFiles.length / 2);
+/** An installed system in `live`, and free space full of files that were deleted. */
+function fill(mountPoint: string, { live, garbage }: Choice): void {
+  const was = join(mountPoint, 'was');
+  const half = Math.floor(garbage.length / 2);
   // Garbage before and between live files, as on a machine that lived.
-  copyInto(mountPoint, garbageFiles.slice(0, half), 'was');
-  copyInto(mountPoint, liveFiles, 'live');
-  copyInto(mountPoint, garbageFiles.slice(half), 'was');
+  copyInto(was, garbage.slice(0, half));
+  installPackages(join(mountPoint, 'live'), live);
+  installLists(join(mountPoint, 'live'));
+  copyInto(was, garbage.slice(half));
   run('sync', '-f', mountPoint);
-  rmSync(join(mountPoint, 'was'), { recursive: true });
+  rmSync(was, { recursive: true });
 }
 
 function freshImage(path: string, sizeBytes: number): void {
@@ -152,8 +118,7 @@ function freshImage(path: string, sizeBytes: number): void {
 export function makeW1(path: string, scale: Scale): void {
   freshImage(path, scale.diskBytes);
   run('mke2fs', '-q', '-F', '-t', 'ext4', path);
-  const files = pool('w1');
-  withMounted(path, (mnt) => fill(mnt, files, scale.liveBytes, scale.garbageBytes));
+  withMounted(path, (mnt) => fill(mnt, choose('w1', scale.liveBytes, scale.garbageBytes)));
 }
 
 /** W2: a partitioned disk, mostly empty, with one large ext4. */
@@ -165,10 +130,8 @@ export function makeW2(path: string, scale: Scale): void {
   // The filesystem is made apart and moved in: mke2fs knows no end of a partition inside a file.
   freshImage(partition, scale.largeDiskBytes - offset - MIB);
   run('mke2fs', '-q', '-F', '-t', 'ext4', partition);
-  const files = pool('w2');
-  withMounted(partition, (mnt) =>
-    fill(mnt, files, Math.min(scale.largeLiveBytes, 1500 * MIB), scale.garbageBytes / 2),
-  );
+  const choice = choose('w2', scale.largeLiveBytes, scale.garbageBytes / 2);
+  withMounted(partition, (mnt) => fill(mnt, choice));
   run(
     'dd',
     `if=${partition}`,
@@ -181,33 +144,21 @@ export function makeW2(path: string, scale: Scale): void {
   rmSync(partition);
 }
 
-/** W3: W1 after a package upgrade, logs and edits, in place. */
+/** W3: W1 after an upgrade of a seventh of its bytes and a day of running, in place. */
 export function makeW3(path: string, w1: string, scale: Scale): void {
   run('cp', '--sparse=always', w1, path);
-  const fresh = take(pool('w3-new'), scale.liveBytes / 7);
+  const { live, later } = choose('w1', scale.liveBytes, scale.garbageBytes);
+  const added = later.slice(0, 4);
   withMounted(path, (mnt) => {
-    const live: string[] = [];
-    listFiles(join(mnt, 'live'), live);
-    live.sort();
-    // Packages replace whole folders, each file by a new one that takes its name: a run of files in
-    // order of their names, here and there, until a seventh of the bytes is new.
-    const runLength = 60;
-    fresh.forEach((file, i) => {
-      const start = (Math.floor(i / runLength) * 7919 * runLength) % live.length;
-      const target = live[(start + (i % runLength)) % live.length];
-      if (target === undefined) return;
-      copyFileSync(file.path, `${target}.dpkg-new`);
-      renameSync(`${target}.dpkg-new`, target);
+    const root = join(mnt, 'live');
+    upgradePackages({
+      root,
+      installed: live,
+      upgraded: takeBytes(inSeededOrder(live, 'w3'), scale.liveBytes / 7),
+      added,
+      fresh: later.slice(added.length),
     });
-    for (let i = 0; i < 40; i++) {
-      const target = live[(i * 104_729) % live.length];
-      if (target !== undefined && existsSync(target)) appendFileSync(target, `edited ${i}\n`);
-    }
-    mkdirSync(join(mnt, 'live/var/log'), { recursive: true });
-    for (let i = 0; i < 5; i++) {
-      const lines = Array.from({ length: 20_000 }, (_, n) => `${i} ${n} event ${(n * 31) % 977}\n`);
-      writeFileSync(join(mnt, `live/var/log/log-${i}`), lines.join(''));
-    }
+    runForADay(root, live);
   });
 }
 

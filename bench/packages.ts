@@ -1,0 +1,71 @@
+/** The packages of this machine, as a source of real files in their real company. */
+import { createHash } from 'node:crypto';
+import { lstatSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+const INFO = '/var/lib/dpkg/info';
+const MIB = 1024 * 1024;
+/** A few giants would make one workload unlike the next. */
+const LARGEST_FILE_BYTES = 8 * MIB;
+const LARGEST_PACKAGE_BYTES = 48 * MIB;
+
+/** One file of a package. */
+export interface PackageFile {
+  readonly path: string;
+  readonly sizeBytes: number;
+}
+
+/** An installed package and the files of it that workloads may have. */
+export interface Package {
+  /** As dpkg names its own files: `libc6:amd64`. */
+  readonly name: string;
+  readonly files: readonly PackageFile[];
+  readonly sizeBytes: number;
+}
+
+/**
+ * Reads all packages of this machine.
+ *
+ * @throws Error on a machine without dpkg
+ */
+export function installedPackages(): Package[] {
+  return readdirSync(INFO)
+    .filter((name) => name.endsWith('.list'))
+    .map((name) => readPackage(name.slice(0, -'.list'.length)))
+    .filter(({ sizeBytes }) => sizeBytes > 0 && sizeBytes <= LARGEST_PACKAGE_BYTES);
+}
+
+function readPackage(name: string): Package {
+  const paths = readFileSync(join(INFO, `${name}.list`), 'utf8').split('\n');
+  const files: PackageFile[] = [];
+  let sizeBytes = 0;
+  for (const path of paths) {
+    const stat = path.startsWith('/usr/') ? lstatSync(path, { throwIfNoEntry: false }) : undefined;
+    if (stat?.isFile() !== true || stat.size > LARGEST_FILE_BYTES) continue;
+    files.push({ path, sizeBytes: stat.size });
+    sizeBytes += stat.size;
+  }
+  return { name, files, sizeBytes };
+}
+
+/** Puts packages into an order that only the seed and their names decide. */
+export function inSeededOrder(packages: readonly Package[], seed: string): Package[] {
+  const rank = ({ name }: Package): string =>
+    createHash('sha256').update(`${seed}\0${name}`).digest('hex');
+  return packages
+    .map((item) => ({ item, rank: rank(item) }))
+    .sort((a, b) => (a.rank < b.rank ? -1 : 1))
+    .map(({ item }) => item);
+}
+
+/** Takes packages from the front until they hold `bytes`. */
+export function takeBytes(packages: readonly Package[], bytes: number): Package[] {
+  const taken: Package[] = [];
+  let total = 0;
+  for (const item of packages) {
+    if (total >= bytes) break;
+    taken.push(item);
+    total += item.sizeBytes;
+  }
+  return taken;
+}
