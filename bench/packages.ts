@@ -58,14 +58,21 @@ export function inSeededOrder(packages: readonly Package[], seed: string): Packa
     .map(({ item }) => item);
 }
 
-/** Takes packages from the front until they hold `bytes`. */
+/** Takes packages from the front until they hold `bytes`; none that is a quarter of them alone. */
 export function takeBytes(packages: readonly Package[], bytes: number): Package[] {
   const taken: Package[] = [];
   let total = 0;
   for (const item of packages) {
     if (total >= bytes) break;
+    if (item.sizeBytes > bytes / 4) continue;
     taken.push(item);
     total += item.sizeBytes;
   }
   return taken;
+}
+
+/** @returns packages without these, in the same order */
+export function without(packages: readonly Package[], some: readonly Package[]): Package[] {
+  const left = new Set(some);
+  return packages.filter((item) => !left.has(item));
 }

@@ -16,7 +16,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { inSeededOrder, installedPackages, type Package, takeBytes } from './packages.ts';
+import { inSeededOrder, installedPackages, type Package, takeBytes, without } from './packages.ts';
 import { installLists, installPackages, runForADay, upgradePackages } from './upgrade.ts';
 
 const MIB = 1024 * 1024;
@@ -68,8 +68,9 @@ interface Choice {
 function choose(seed: string, liveBytes: number, garbageBytes: number): Choice {
   const order = inSeededOrder(installedPackages(), seed);
   const live = takeBytes(order, liveBytes);
-  const garbage = takeBytes(order.slice(live.length), garbageBytes);
-  return { live, garbage, later: order.slice(live.length + garbage.length) };
+  const others = without(order, live);
+  const garbage = takeBytes(others, garbageBytes);
+  return { live, garbage, later: without(others, garbage) };
 }
 
 function copyInto(folder: string, packages: readonly Package[]): void {
@@ -148,7 +149,8 @@ export function makeW2(path: string, scale: Scale): void {
 export function makeW3(path: string, w1: string, scale: Scale): void {
   run('cp', '--sparse=always', w1, path);
   const { live, later } = choose('w1', scale.liveBytes, scale.garbageBytes);
-  const added = later.slice(0, 4);
+  // Four small ones, as a fix needs them.
+  const added = later.filter(({ sizeBytes }) => sizeBytes < scale.liveBytes / 100).slice(0, 4);
   withMounted(path, (mnt) => {
     const root = join(mnt, 'live');
     upgradePackages({
@@ -156,7 +158,7 @@ export function makeW3(path: string, w1: string, scale: Scale): void {
       installed: live,
       upgraded: takeBytes(inSeededOrder(live, 'w3'), scale.liveBytes / 7),
       added,
-      fresh: later.slice(added.length),
+      fresh: without(later, added),
     });
     runForADay(root, live);
   });
