@@ -201,7 +201,7 @@ function copyDatabase(root: string, name: string, version: number): void {
     const text = readFileSync(source, 'utf8');
     const isChanged = version > 0 && end === 'md5sums';
     const now = isChanged
-      ? text.replaceAll(/^[0-9a-f]{4}/gm, (hex) => [...hex].reverse().join(''))
+      ? text.replaceAll(/^[0-9a-f]{4}/gm, (hex) => hex.split('').reverse().join(''))
       : text;
     unpack(join(root, DATABASE, `info/${name}.${end}`), Buffer.from(now));
   }
