@@ -10,7 +10,7 @@ const LARGEST_FILE_BYTES = 8 * MIB;
 const LARGEST_PACKAGE_BYTES = 48 * MIB;
 
 /** One file of a package. */
-export interface PackageFile {
+interface PackageFile {
   readonly path: string;
   readonly sizeBytes: number;
 }
