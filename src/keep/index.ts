@@ -23,6 +23,7 @@ export { type IngestOptions, ingestSnapshot } from './ingest/ingest-snapshot.ts'
 export type { OpenSpool, Spool } from './ingest/spool.ts';
 export type { Job, JobKind, JobState } from './jobs/job-catalogue.ts';
 export type { JobRunner } from './jobs/job-runner.ts';
+export type { Schedule, ScheduleState, Schedules } from './jobs/schedules.ts';
 export type { Catalogue, LibraryCounts } from './library/catalogue.ts';
 export type { CollectOptions, CollectReport } from './library/collect.ts';
 export { DirectoryLibrary, type LibraryParts } from './library/directory-library.ts';

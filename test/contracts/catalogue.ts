@@ -307,6 +307,9 @@ export function catalogueContract(adapter: string, open: () => Promise<Catalogue
       assert.equal(await catalogue.finishJob('job-00001', 'b', end), true);
       assert.equal((await catalogue.jobs({ isOpen: false, limit: 5 }))[0]?.state, 'done');
       assert.equal((await catalogue.addJob({ ...job, id: 'job-00002' })).id, 'job-00002');
+      await catalogue.addJob({ ...job, id: 'job-00003', subject: 'img-00001' });
+      assert.equal((await catalogue.lastJob('verify', ''))?.id, 'job-00002');
+      assert.equal(await catalogue.lastJob('backup', ''), undefined);
     });
   });
 }

@@ -216,6 +216,7 @@ const noUpkeep: NativeBackend['upkeep'] = {
   },
   isOperator: async () => true,
   stats: refuse,
+  schedules: async () => [],
   verify: refuse,
   collect: refuse,
   backup: refuse,

@@ -54,7 +54,7 @@ export async function startTestDaemon(limits: Partial<ImportSettings> = {}): Pro
         isKnown: async () => true,
       },
       upkeep: {
-        ...libraryUpkeep(test.library),
+        ...libraryUpkeep(test.library, { list: async () => [] }),
         isOperator: async ({ accountId }) => accountId === ACCOUNT,
       },
       lend: (lengthBytes) => testWorkers.lend(lengthBytes),

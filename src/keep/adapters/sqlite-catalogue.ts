@@ -96,6 +96,7 @@ const NAMES = [
   'isIndexIncomplete',
   'job',
   'jobs',
+  'lastJob',
   'locate',
   'movePack',
   'packUsage',

@@ -42,6 +42,15 @@ export function jobCalls(db: SqliteConnection) {
       return row === undefined ? undefined : jobOf(row);
     },
 
+    lastJob(kind: JobKind, subject: string): Job | undefined {
+      const row = db.get(
+        'SELECT * FROM state.jobs WHERE kind = ? AND subject = ? ORDER BY number DESC LIMIT 1',
+        kind,
+        subject,
+      );
+      return row === undefined ? undefined : jobOf(row);
+    },
+
     jobs({ isOpen, limit }: { isOpen: boolean | undefined; limit: number }): Job[] {
       const where =
         isOpen === undefined ? '' : `WHERE state ${isOpen ? 'IN' : 'NOT IN'} ('queued', 'running')`;

@@ -119,6 +119,9 @@ export const STATE_STEPS = [
     document TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  CREATE INDEX state.jobs_of_kind ON jobs (kind, subject, number);
+  `,
 ] as const;
 
 /** What ends with the process: sessions and what they were given. */

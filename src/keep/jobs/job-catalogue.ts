@@ -34,6 +34,8 @@ export interface JobCatalogue {
   /** Adds a job, or returns the queued or running one of the same kind and subject. */
   addJob(job: Job): Promise<Job>;
   job(jobId: string): Promise<Job | undefined>;
+  /** @returns the newest job of this kind and subject */
+  lastJob(kind: JobKind, subject: string): Promise<Job | undefined>;
   /** @returns newest first, at most `limit` */
   jobs(filter: { readonly isOpen: boolean | undefined; readonly limit: number }): Promise<Job[]>;
   /**

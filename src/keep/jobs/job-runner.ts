@@ -240,6 +240,7 @@ export class JobRunner implements AsyncDisposable {
       if (!isFailure(error))
         this.#log.error('a job failed by a bug', { job: job.id, error: stackOf(error) });
       const code = isFailure(error) ? error.code : 'bug';
+      this.#log.warn('a job failed', { job: job.id, kind, code, reason: messageOf(error) });
       await this.#finish(job, 'failed', JSON.stringify({ code, message: messageOf(error) }));
       await this.#giveUp(job, error);
     } finally {

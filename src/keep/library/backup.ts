@@ -18,10 +18,3 @@ export async function backupState({ catalogue, disk, clock }: LibraryContext): P
   for (const name of names.slice(0, -KEPT)) await disk.remove(`${FOLDER}/${name}`);
   return path;
 }
-
-/** @returns when the last backup was made, in ms since 1970; 0 when there is none */
-export async function lastBackup({ disk }: LibraryContext): Promise<number> {
-  await disk.makeFolder(FOLDER, 0o700);
-  const times = (await disk.list(FOLDER)).map((name) => Number(BACKUP.exec(name)?.[1] ?? 0));
-  return Math.max(0, ...times);
-}

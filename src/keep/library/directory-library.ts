@@ -19,8 +19,9 @@ import type { SegmentCodec } from '../chunks/segment-codec.ts';
 import { type ImportHost, type ImportParts, Imports } from '../imports/imports.ts';
 import type { Job } from '../jobs/job-catalogue.ts';
 import { JobRunner } from '../jobs/job-runner.ts';
+import { type Schedule, Schedules } from '../jobs/schedules.ts';
 import { AccountView, type LibraryWorks, READABLE } from './account-view.ts';
-import { backupState, lastBackup } from './backup.ts';
+import { backupState } from './backup.ts';
 import type { Catalogue, ImageChanges, ImageRow, LibraryCounts } from './catalogue.ts';
 import { type CollectOptions, type CollectReport, collectGarbage } from './collect.ts';
 import { DirectoryIngest } from './directory-ingest.ts';
@@ -72,7 +73,6 @@ const LIMITS: LibraryLimits = {
   reserveBytes: 16 * MIB,
 };
 const HOUSEKEEPING_MS = 30_000;
-const BACKUP_EVERY_MS = 24 * 3_600_000;
 /** The subject of a collection that goes on whatever it removes. */
 const FORCED = 'forced';
 
@@ -258,6 +258,13 @@ export class DirectoryLibrary implements AsyncDisposable {
     return imports;
   }
 
+  /** Queues work of the whole library by the clock. The caller disposes of it before the library. */
+  async openSchedules(schedules: readonly Schedule[]): Promise<Schedules> {
+    const { catalogue, clock, log } = this.#context;
+    const madeAt = (await this.accounts.accounts())[0]?.createdAt ?? clock.now();
+    return new Schedules({ catalogue, clock, log, jobs: this.jobs, madeAt }, schedules);
+  }
+
   /** Copies the state to a new file in `backups/`. @returns its path in the data directory */
   async backup(): Promise<string> {
     return await backupState(this.#context);
@@ -402,8 +409,6 @@ export class DirectoryLibrary implements AsyncDisposable {
       }
       await this.#expireSessions();
       await reserve.fill();
-      const lastBackupAt = await lastBackup(this.#context);
-      if (clock.now() - lastBackupAt >= BACKUP_EVERY_MS) await this.jobs.add('backup', '');
     }
   }
 

@@ -8,6 +8,7 @@ import type {
   LentBuffer,
   LibraryCounts,
   NewClient,
+  ScheduleState,
 } from '../../keep/index.ts';
 import type { PublishedFile } from '../../publish/index.ts';
 
@@ -48,6 +49,8 @@ export interface NativeUpkeep {
   /** Tells whether the caller's account is the one that runs the daemon. */
   isOperator(caller: Caller): Promise<boolean>;
   stats(): Promise<LibraryCounts>;
+  /** @returns what comes by the clock */
+  schedules(): Promise<readonly ScheduleState[]>;
   /** @param one an image and who asks; undefined: the whole library */
   verify(
     one: { readonly imageId: Id<'img'>; readonly accountId: Id<'acc'> } | undefined,

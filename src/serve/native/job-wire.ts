@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { isoTime } from '../../base/index.ts';
-import type { Job } from '../../keep/index.ts';
+import type { Job, ScheduleState } from '../../keep/index.ts';
 
 /** Long work as the native API shows it. */
 export const jobSchema = z
@@ -48,6 +48,20 @@ function reportOf(outcome: string): unknown {
   }
 }
 
+/** Maps a schedule to its wire form. */
+export function scheduleToWire(
+  state: ScheduleState,
+): z.infer<typeof statsSchema>['schedules'][number] {
+  const { kind, pattern, nextAt, last } = state;
+  return {
+    kind,
+    pattern,
+    next_at: nextAt === undefined ? null : isoTime(nextAt),
+    last_at: last === undefined ? null : isoTime(last.createdAt),
+    last_state: last?.state ?? null,
+  };
+}
+
 /** What the library holds, in numbers. */
 export const statsSchema = z
   .object({
@@ -60,5 +74,14 @@ export const statsSchema = z
     quarantined_chunks: z.number(),
     plain_bytes: z.number(),
     virtual_bytes: z.number(),
+    schedules: z.array(
+      z.object({
+        kind: z.string(),
+        pattern: z.string().describe('As cron has it, in the time zone of the daemon.'),
+        next_at: z.iso.datetime().nullable(),
+        last_at: z.iso.datetime().nullable(),
+        last_state: z.string().nullable(),
+      }),
+    ),
   })
   .meta({ id: 'LibraryStats' });

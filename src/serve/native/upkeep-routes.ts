@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { type Id, IngotError } from '../../base/index.ts';
 import type { Job } from '../../keep/index.ts';
 import type { Caller } from './backend.ts';
-import { jobSchema, jobToWire, statsSchema } from './job-wire.ts';
+import { jobSchema, jobToWire, scheduleToWire, statsSchema } from './job-wire.ts';
 import {
   FAILURE_ANSWERS,
   imageParams,
@@ -54,6 +54,7 @@ function libraryRoutes(server: NativeServer, { backend, access }: RouteContext):
         quarantined_chunks: counts.quarantinedChunks,
         plain_bytes: counts.plainBytes,
         virtual_bytes: counts.virtualBytes,
+        schedules: (await upkeep.schedules()).map(scheduleToWire),
       };
     },
   );

@@ -23,6 +23,7 @@ function settings(change: Partial<DaemonSettings> = {}): DaemonSettings {
     engine: 'zlib',
     writeProfile: false,
     imports: IMPORT_DEFAULTS,
+    schedules: { backup: undefined, collect: undefined, verify: undefined },
     ...change,
   };
 }

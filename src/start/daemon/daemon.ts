@@ -5,6 +5,7 @@ import type { FastifyInstance } from 'fastify';
 import { errnoOf, IngotError, systemClock } from '../../base/index.ts';
 import { publishRaw, publishRawGz } from '../../publish/index.ts';
 import type { DaemonSettings, ListenAddress } from '../settings/daemon-settings.ts';
+import { cronSchedules } from './cron-schedules.ts';
 import { httpServer } from './http-server.ts';
 import { libraryClients } from './library-clients.ts';
 import { libraryUpkeep } from './library-upkeep.ts';
@@ -49,11 +50,13 @@ export async function startDaemon(
   undo.use(opened);
   const { library, codec, workers } = opened;
   const imports = undo.use(await openImports(library, settings.dataDirectory, settings.imports));
+  const local = await localClient(keys, library.accounts);
+  const schedules = undo.use(await library.openSchedules(cronSchedules(settings.schedules)));
   const server = await httpServer({
     settings,
     backend: {
       clients: libraryClients(library.accounts),
-      upkeep: libraryUpkeep(library),
+      upkeep: libraryUpkeep(library, schedules),
       lend: (lengthBytes) => workers.lend(lengthBytes),
       library: ({ accountId }) => library.forAccount(accountId),
       imports: ({ accountId }) => imports.forAccount(accountId),
@@ -69,7 +72,6 @@ export async function startDaemon(
     isHealthy: async () => true,
   });
   undo.defer(() => drain(server));
-  const local = await localClient(keys, library.accounts);
   await listen(server, settings.listen);
   const url = localUrl(settings, server);
   log.info('the daemon serves', { url, data: settings.dataDirectory, engine: codec.name });

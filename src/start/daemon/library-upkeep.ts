@@ -1,12 +1,16 @@
-import type { DirectoryLibrary } from '../../keep/index.ts';
+import type { DirectoryLibrary, Schedules } from '../../keep/index.ts';
 import type { NativeUpkeep } from '../../serve/index.ts';
 
 /** The upkeep of a library, as the native API asks for it. The first account runs the daemon. */
-export function libraryUpkeep(library: DirectoryLibrary): NativeUpkeep {
+export function libraryUpkeep(
+  library: DirectoryLibrary,
+  schedules: Pick<Schedules, 'list'>,
+): NativeUpkeep {
   return {
     jobs: library.jobs,
     isOperator: async ({ accountId }) => (await library.accounts.accounts())[0]?.id === accountId,
     stats: () => library.stats(),
+    schedules: () => schedules.list(),
     verify: (one) =>
       one === undefined
         ? library.jobs.add('verify', '')

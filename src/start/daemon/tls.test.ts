@@ -40,6 +40,7 @@ test('a daemon with a certificate speaks TLS, and only to who trusts it', async 
     engine: 'zlib',
     writeProfile: false,
     imports: IMPORT_DEFAULTS,
+    schedules: { backup: undefined, collect: undefined, verify: undefined },
   } as const;
   await using daemon = await startDaemon(settings, {
     version: '0.0.0',

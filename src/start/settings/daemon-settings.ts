@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { Cron } from 'croner';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { errnoOf, GIB, IngotError, parseDuration, parseSize } from '../../base/index.ts';
@@ -76,6 +77,21 @@ const duration = z
     numberOr(context, parseDuration(String(given)), `${given} is no duration`),
   );
 
+const cronPattern = z.string().transform((text, context) => {
+  if (text === 'off') return text;
+  try {
+    new Cron(text, { paused: true }).stop();
+    return text;
+  } catch {
+    context.addIssue({ code: 'custom', message: `${text} is neither off nor a pattern of cron` });
+    return z.NEVER;
+  }
+});
+
+function patternOf(setting: string): string | undefined {
+  return setting === 'off' ? undefined : setting;
+}
+
 function numberOr(context: z.RefinementCtx, value: number | undefined, message: string): number {
   if (value !== undefined) return value;
   context.addIssue({ code: 'custom', message });
@@ -101,6 +117,9 @@ const daemonSettingsShape = {
   'max-image': size.default(IMPORT_DEFAULTS.maxImageBytes),
   'disk-reserve': size.default(IMPORT_DEFAULTS.diskReserveBytes),
   'fetch-private': yesOrNo.default(IMPORT_DEFAULTS.mayFetchPrivate),
+  'backup-schedule': cronPattern.default('0 1 * * *'),
+  'gc-schedule': cronPattern.default('0 2 * * *'),
+  'verify-schedule': cronPattern.default('0 3 * * *'),
   'upload-expiry': duration.default(IMPORT_DEFAULTS.uploadExpiryMs),
 } as const;
 
@@ -124,6 +143,8 @@ export interface DaemonSettings {
   /** Whether a profile for the local user is kept up to date. */
   readonly writeProfile: boolean;
   readonly imports: ImportSettings;
+  /** Patterns of cron for work of the whole library; undefined: off. */
+  readonly schedules: Readonly<Record<'backup' | 'collect' | 'verify', string | undefined>>;
 }
 
 /** Where settings come from. */
@@ -170,6 +191,11 @@ export function readDaemonSettings(sources: SettingSources): DaemonSettings {
     logLevel: values['log-level'],
     engine: values.engine,
     writeProfile: values['keep-profile'],
+    schedules: {
+      backup: patternOf(values['backup-schedule']),
+      collect: patternOf(values['gc-schedule']),
+      verify: patternOf(values['verify-schedule']),
+    },
     imports: {
       maxUploadBytes: values['max-upload'],
       maxImageBytes: values['max-image'],

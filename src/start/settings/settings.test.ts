@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { isFailure } from '../../base/index.ts';
+import { cronSchedules } from '../daemon/cron-schedules.ts';
 import { readDaemonSettings, type SettingSources } from './daemon-settings.ts';
 import {
   chooseProfile,
@@ -55,6 +56,32 @@ describe("the daemon's settings", () => {
     assert.deepEqual(listen('[::1]:80'), { host: '::1', port: 80 });
     assert.deepEqual(listen('*:80'), { host: '::', port: 80 });
     assert.deepEqual(listen(':80'), { host: '::', port: 80 });
+  });
+
+  test('sizes, times and schedules are read, and what is no such thing is refused', () => {
+    const env = { INGOT_MAX_UPLOAD: '1.5G', INGOT_UPLOAD_EXPIRY: '2h', INGOT_GC_SCHEDULE: 'off' };
+    const settings = read({
+      env,
+      flags: { 'verify-schedule': '30 4 * * 6', 'disk-reserve': '512' },
+    });
+    assert.equal(settings.imports.maxUploadBytes, 1.5 * 1024 ** 3);
+    assert.equal(settings.imports.uploadExpiryMs, 7_200_000);
+    assert.equal(settings.imports.diskReserveBytes, 512);
+    assert.deepEqual(settings.schedules, {
+      backup: '0 1 * * *',
+      collect: undefined,
+      verify: '30 4 * * 6',
+    });
+    for (const flags of [{ 'max-image': 'large' }, { 'gc-schedule': 'daily at noon' }]) {
+      assert.throws(
+        () => read({ flags }),
+        (thrown) => isFailure(thrown, 'settings-invalid'),
+      );
+    }
+    const [backup, verify] = cronSchedules(settings.schedules);
+    const night = new Date(2026, 0, 3, 4, 30).getTime();
+    assert.equal(verify?.nextAfter(new Date(2026, 0, 1).getTime()), night);
+    assert.equal(backup?.nextAfter(night), new Date(2026, 0, 4, 1).getTime());
   });
 
   test('what is wrong is named, whatever it came from', () => {

@@ -23,6 +23,7 @@ const daemon = await startDaemon(
     engine: 'zlib',
     writeProfile: false,
     imports: IMPORT_DEFAULTS,
+    schedules: { backup: undefined, collect: undefined, verify: undefined },
   },
   { version: '0.0.0', logTarget: logged },
 );

@@ -1,4 +1,5 @@
 import type { Command } from '@commander-js/extra-typings';
+import type { z } from 'zod';
 import { formatBytes } from '../../../base/index.ts';
 import { statsSchema } from '../../../serve/index.ts';
 import { runJob } from '../../client/follow-job.ts';
@@ -70,9 +71,18 @@ function registerStats(library: Command, context: CliContext): void {
           ['packs', `${stats.packs} (${formatBytes(stats.pack_bytes)})`],
           ['waiting for gc', formatBytes(stats.condemned_bytes)],
           ['quarantined chunks', String(stats.quarantined_chunks)],
+          ...stats.schedules.map(scheduleField),
         ]),
       );
     });
+}
+
+function scheduleField(
+  schedule: z.infer<typeof statsSchema>['schedules'][number],
+): [string, string] {
+  const { kind, pattern, next_at: next, last_at: last, last_state: state } = schedule;
+  const before = last === null ? 'not yet' : `last ${last}, ${state}`;
+  return [`scheduled ${kind}`, `${pattern}: next ${next ?? 'never'}, ${before}`];
 }
 
 function registerVerify(library: Command, context: CliContext): void {

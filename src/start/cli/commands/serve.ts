@@ -46,6 +46,9 @@ export function registerServe(program: Command, context: CliContext): void {
     .option('--disk-reserve <size>', 'what uploads leave free of the disk (1G)')
     .option('--upload-expiry <time>', 'when an upload to which nothing comes is given up (24h)')
     .option('--fetch-private', 'import URLs of private networks and of this machine too')
+    .option('--backup-schedule <cron>', 'when the state is copied, or off (0 1 * * *)')
+    .option('--gc-schedule <cron>', 'when space is taken back, or off (0 2 * * *)')
+    .option('--verify-schedule <cron>', 'when everything is read back, or off (0 3 * * *)')
     .option('--no-profile', 'keep no profile for the local user')
     .option('--config <file>', 'YAML file with settings')
     .addHelpText('after', EXAMPLES)
@@ -65,6 +68,13 @@ export function registerServe(program: Command, context: CliContext): void {
           ...(options.diskReserve === undefined ? {} : { 'disk-reserve': options.diskReserve }),
           ...(options.uploadExpiry === undefined ? {} : { 'upload-expiry': options.uploadExpiry }),
           ...(options.fetchPrivate === undefined ? {} : { 'fetch-private': true }),
+          ...(options.backupSchedule === undefined
+            ? {}
+            : { 'backup-schedule': options.backupSchedule }),
+          ...(options.gcSchedule === undefined ? {} : { 'gc-schedule': options.gcSchedule }),
+          ...(options.verifySchedule === undefined
+            ? {}
+            : { 'verify-schedule': options.verifySchedule }),
           ...(options.profile ? {} : { 'keep-profile': false }),
         },
         env: context.env,
