@@ -57,6 +57,7 @@ class ChunkThread {
     this.#onFree = onFree;
     this.#worker = new Worker(new URL('./chunk-worker.ts', import.meta.url), {
       workerData: engineName,
+      resourceLimits: { maxYoungGenerationSizeMb: 4 },
     });
     this.#worker.on('message', (answer: Answer) => this.#settle(answer));
     this.#worker.on('error', (error) => this.#die(error));

@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import type { FastifyRequest } from 'fastify';
 import { type Clock, IngotError } from '../../base/index.ts';
+import { releaseMemory } from '../../bytes/index.ts';
 import { STALL_MS, stallGuard } from './stall-guard.ts';
 
 /**
@@ -70,6 +71,8 @@ export async function readBodyInto(
   let count = 0;
   for await (const piece of limitedBody(body, { maxBytes: target.byteLength, clock })) {
     count += piece.copy(target, count);
+    // A piece alone in its memory is nobody else's: node's parser copies each out of the socket's.
+    if (piece.byteLength === piece.buffer.byteLength) releaseMemory(piece);
   }
   return target.subarray(0, count);
 }
