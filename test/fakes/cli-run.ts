@@ -1,7 +1,7 @@
 import { Readable, Writable } from 'node:stream';
 import { CommanderError } from '@commander-js/extra-typings';
 import type { CliContext } from '../../src/start/cli/context.ts';
-import { buildProgram } from '../../src/start/cli/program.ts';
+import { buildProgram, runProgram } from '../../src/start/cli/program.ts';
 import { EXIT_USAGE, endingOf } from '../../src/start/cli/support/failure-exit.ts';
 
 /** How a command ended. */
@@ -33,7 +33,7 @@ export async function runCli(
   let status = 0;
   try {
     const program = await buildProgram(context, argv[0]);
-    await program.parseAsync(argv, { from: 'user' });
+    await runProgram(program, argv);
   } catch (thrown) {
     if (thrown instanceof CommanderError) {
       status = thrown.exitCode === 0 ? 0 : EXIT_USAGE;

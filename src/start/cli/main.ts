@@ -3,7 +3,7 @@ import { CommanderError } from '@commander-js/extra-typings';
 import { FROZEN_RECORDS } from '../../capture/index.ts';
 import { argumentsCalledAs } from './called-as.ts';
 import type { CliContext } from './context.ts';
-import { buildProgram } from './program.ts';
+import { buildProgram, runProgram } from './program.ts';
 import { EXIT_CANCELLED, EXIT_USAGE, endingOf } from './support/failure-exit.ts';
 import { progressDisplay } from './support/progress-bar.ts';
 
@@ -48,7 +48,7 @@ async function main(argv: readonly string[]): Promise<number> {
   try {
     await thawLeftovers();
     const program = await buildProgram(context, argv[0]);
-    await program.parseAsync(argv, { from: 'user' });
+    await runProgram(program, argv);
     return cancel.signal.aborted && !isEndedAsAsked ? EXIT_CANCELLED : 0;
   } catch (thrown) {
     if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : EXIT_USAGE;

@@ -1,5 +1,6 @@
 import { Command } from '@commander-js/extra-typings';
 import type { CliContext } from './context.ts';
+import { withTwoDashes } from './support/go-options.ts';
 
 /** Adds one command (or a family of them) to the program. One file each under `commands/`. */
 type Register = (program: Command, context: CliContext) => void;
@@ -56,4 +57,15 @@ export async function buildProgram(context: CliContext, firstWord?: string): Pro
   const { registerCompletion } = await import('./commands/completion.ts');
   registerCompletion(program, context);
   return program;
+}
+
+/**
+ * Runs what a command line says.
+ *
+ * @param argv without the program's own name
+ */
+export async function runProgram(program: Command, argv: readonly string[]): Promise<void> {
+  // mender-artifact takes its long options with one dash too.
+  const words = argv[0] === 'artifact' ? withTwoDashes(program, argv) : argv;
+  await program.parseAsync(words, { from: 'user' });
 }
