@@ -27,6 +27,18 @@ function several<T extends z.ZodType>(values: T) {
   );
 }
 
+/** On unless the query says `false`. */
+const flag = z
+  .enum(['true', 'false'])
+  .default('true')
+  .transform((said) => said === 'true');
+
+const CHECKSUM_KEYS = {
+  current: 'rootfs-image.checksum',
+  legacy: 'rootfs_image_checksum',
+  none: undefined,
+} as const;
+
 const deviceTypes = several(z.array(text).min(1).max(MAX_VALUES));
 const texts = several(z.array(text).max(MAX_VALUES).default([]));
 const pairs = several(z.array(pair).max(MAX_VALUES).default([]));
@@ -41,6 +53,14 @@ const artifactQuery = z.strictObject({
   software_name: text.optional().describe('Second part of the key of the software version.'),
   software_version: text.optional().describe('Its value; by default the artifact name.'),
   software_filesystem: text.optional().describe('First part of the key; by default rootfs-image.'),
+  depends_name: texts.describe('Artifact name that must be installed before; repeatable.'),
+  clears_provides: texts.describe('Pattern of provides that installing clears; repeatable.'),
+  default_clears_provides: flag.describe('Whether the usual patterns are cleared too.'),
+  default_software_version: flag.describe('Whether a software version is written unasked.'),
+  checksum_provide: z
+    .enum(['current', 'legacy', 'none'])
+    .default('current')
+    .describe("Key of the disk's checksum: rootfs-image.checksum, rootfs_image_checksum, none."),
   payload_name: text.default('rootfs.ext4').describe('Name of the file inside.'),
 });
 
@@ -93,7 +113,7 @@ function descriptionOf(query: ArtifactQuery): RootfsDescription {
   const info = {
     name: query.name,
     group: query.provides_group,
-    dependsNames: [],
+    dependsNames: query.depends_name,
     deviceTypes: query.device_type,
     dependsGroups: query.group,
   };
@@ -106,14 +126,14 @@ function descriptionOf(query: ArtifactQuery): RootfsDescription {
   return {
     version: 3,
     info,
-    software: { ...software, usesDefaults: true },
+    software: { ...software, usesDefaults: query.default_software_version },
     // What was said beats what nobody asked for, as on the command line.
     softwareOverrides: Object.values(software).some((said) => said !== undefined),
     provides: pairsOf(query.provides),
     depends: pairsOf(query.depends),
-    clearsProvides: [],
-    addsDefaultClears: true,
-    checksumKey: 'rootfs-image.checksum',
+    clearsProvides: query.clears_provides,
+    addsDefaultClears: query.default_clears_provides,
+    checksumKey: CHECKSUM_KEYS[query.checksum_provide],
     scripts: [],
   };
 }

@@ -70,6 +70,30 @@ describe('an artifact of an image, put together by the daemon', () => {
     assert.ok(readFileSync(file).equals(bytes));
   });
 
+  const sameWords: Readonly<Record<string, readonly [query: string, words: readonly string[]]>> = {
+    'what it clears': [
+      'clears_provides=a.*&clears_provides=b.*&default_clears_provides=false',
+      ['--clears-provides', 'a.*', '--clears-provides', 'b.*', '--no-default-clears-provides'],
+    ],
+    'no software version': ['default_software_version=false', ['--no-default-software-version']],
+    'an artifact that must be there': ['depends_name=r0&depends_name=r1', ['-N', 'r0', '-N', 'r1']],
+    'no checksum': ['checksum_provide=none', ['--no-checksum-provide']],
+    'the checksum by its old name': ['checksum_provide=legacy', ['--legacy-rootfs-image-checksum']],
+  };
+  for (const [what, [query, options]] of Object.entries(sameWords)) {
+    test(`takes the words of the command line: ${what}`, async () => {
+      const { bytes } = await download(`${WORDS}&payload_name=rootfs.img&${query}`);
+      const file = join(folder, 'same.mender');
+      const words = ['-f', image.id, '-n', 'release-1', '-c', 'qemu', ...options, '-o', file];
+      const write = ['artifact', 'write', 'rootfs-image', '--no-progress', ...words];
+      const written = await runCli(write, daemon.env);
+      assert.equal(written.status, 0, written.stderr);
+      assert.ok(readFileSync(file).equals(bytes));
+      const plain = await download(`${WORDS}&payload_name=rootfs.img`);
+      assert.notDeepEqual(bytes, plain.bytes);
+    });
+  }
+
   test('gives any part of itself, with the same strong ETag', async () => {
     const { answer, bytes } = await download(WORDS);
     const etag = answer.headers.etag ?? '';
@@ -109,6 +133,7 @@ describe('an artifact of an image, put together by the daemon', () => {
     'a pair without a key': `${WORDS}&provides=:x`,
     'a pair without a colon': `${WORDS}&depends=x`,
     'a payload name with a folder': `${WORDS}&payload_name=..%2Fx`,
+    'a flag that is neither': `${WORDS}&default_clears_provides=yes`,
     'a word that does not exist': `${WORDS}&signature=x`,
   };
   for (const [what, words] of Object.entries(refused)) {
