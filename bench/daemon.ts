@@ -19,6 +19,8 @@ export interface BenchDaemon extends AsyncDisposable {
   ingot(...args: string[]): string;
   /** Gets a token, for peers that speak HTTP by themselves. */
   token(): Promise<string>;
+  /** CPU that the daemon has taken so far, in seconds. */
+  cpuSeconds(): number;
   /** Peak resident memory of the daemon so far, in MB. */
   peakMemoryMb(): number;
 }
@@ -70,6 +72,12 @@ export async function startBenchDaemon(
       });
       const { access_token } = (await answer.json()) as { access_token: string };
       return access_token;
+    },
+    cpuSeconds: () => {
+      const fields =
+        readFileSync(`/proc/${child.pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+      // utime and stime, in ticks of 10 ms (proc(5)).
+      return (Number(fields[11]) + Number(fields[12])) / 100;
     },
     peakMemoryMb: () => {
       const status = readFileSync(`/proc/${child.pid}/status`, 'utf8');

@@ -29,6 +29,7 @@ export async function downloadFigures(context: BenchContext): Promise<string> {
   const folder = join(context.scratch, 'www');
   mkdirSync(folder, { recursive: true });
   await using daemon = await startBenchDaemon(context.env);
+  const idleMb = daemon.peakMemoryMb();
   daemon.ingot('images', 'import', '--quiet', '--free-space', 'zero', '--name', 'w1', context.w1);
   const images: { id: string }[] = JSON.parse(daemon.ingot('images', 'list', '--json'));
   const id = images[0]?.id ?? '';
@@ -39,6 +40,7 @@ export async function downloadFigures(context: BenchContext): Promise<string> {
   const nginx = startNginx(folder);
   try {
     const curl = 'curl -sf --retry 5 --retry-connrefused -o /dev/null';
+    const cpuBefore = daemon.cpuSeconds();
     const standings = compare(
       [
         {
@@ -53,9 +55,15 @@ export async function downloadFigures(context: BenchContext): Promise<string> {
       ],
       context.rounds,
     );
-    const [ours] = standings;
-    const rate = (5 * sizeMb) / (ours?.wallSeconds ?? Number.NaN);
-    return `${table(`.gz download of W1, five times ${sizeMb.toFixed(0)} MB`, standings)}\ningot: ${rate.toFixed(0)} MB/s with coded CRCs checked.\n`;
+    const [ours, theirs] = standings;
+    const wall = ours?.wallSeconds ?? Number.NaN;
+    const share = (100 * (theirs?.wallSeconds ?? Number.NaN)) / wall;
+    const cpu = (daemon.cpuSeconds() - cpuBefore) / (5 * context.rounds);
+    return [
+      table(`.gz download of W1, five times ${sizeMb.toFixed(0)} MB`, standings),
+      `ingot: ${((5 * sizeMb) / wall).toFixed(0)} MB/s with coded CRCs checked, ${share.toFixed(0)} % of nginx; the daemon takes ${cpu.toFixed(2)} s of CPU for one, its peak is ${daemon.peakMemoryMb().toFixed(0)} MB, ${idleMb.toFixed(0)} MB before the import.`,
+      '',
+    ].join('\n');
   } finally {
     await nginx.stop();
   }

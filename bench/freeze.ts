@@ -10,13 +10,14 @@ import { makeW4, withMounted } from './workloads.ts';
  * `mender snapshot dump` wants its data directory on another filesystem than the source, and a
  * device node below /dev/block, which udev makes on ordinary machines.
  */
-function menderDump(context: BenchContext, mountPoint: string, flags: string): string {
+export function menderDump(context: BenchContext, mountPoint: string, flags: string): string {
   const data = join(context.scratch, 'mender-data');
   mkdirSync(data, { recursive: true });
   return `mender --data ${data} snapshot dump --quiet --source ${mountPoint} ${flags}`;
 }
 
-function linkDevice(mountPoint: string): void {
+/** Makes the device node by number that Mender's client looks for. */
+export function linkDevice(mountPoint: string): void {
   const device = spawnSync('findmnt', ['-no', 'MAJ:MIN,SOURCE', mountPoint], { encoding: 'utf8' });
   const [number = '', source = ''] = device.stdout.trim().split(/\s+/);
   mkdirSync('/dev/block', { recursive: true });

@@ -10,6 +10,8 @@ export interface Run {
   readonly cpuSeconds: number;
   /** The largest single process of it. */
   readonly peakMemoryMb: number;
+  /** What it wrote to disks: its output, and temporary files. */
+  readonly writtenMb: number;
 }
 
 /**
@@ -23,18 +25,19 @@ export function timeOnce(command: string, env: Readonly<Record<string, string>> 
   try {
     const done = spawnSync(
       '/usr/bin/time',
-      ['-f', '%e %U %S %M', '-o', report, 'bash', '-o', 'pipefail', '-c', command],
+      ['-f', '%e %U %S %M %O', '-o', report, 'bash', '-o', 'pipefail', '-c', command],
       { encoding: 'utf8', env: { ...process.env, ...env }, maxBuffer: 256 * 1024 * 1024 },
     );
     if (done.status !== 0) {
       throw new Error(`${command} ended with ${done.status}: ${done.stderr.slice(-2000)}`);
     }
     const line = readFileSync(report, 'utf8').trim().split('\n').at(-1) ?? '';
-    const [wall, user, system, peak] = line.split(' ').map(Number);
+    const [wall, user, system, peak, blocks] = line.split(' ').map(Number);
     return {
       wallSeconds: wall ?? Number.NaN,
       cpuSeconds: (user ?? Number.NaN) + (system ?? Number.NaN),
       peakMemoryMb: (peak ?? Number.NaN) / 1024,
+      writtenMb: ((blocks ?? Number.NaN) * 512) / 1e6,
     };
   } finally {
     rmSync(folder, { recursive: true });
@@ -76,6 +79,7 @@ export function compare(contestants: readonly Contestant[], rounds: number): Sta
       wallSeconds: median(own.map((run) => run.wallSeconds)),
       cpuSeconds: median(own.map((run) => run.cpuSeconds)),
       peakMemoryMb: median(own.map((run) => run.peakMemoryMb)),
+      writtenMb: median(own.map((run) => run.writtenMb)),
     };
   });
 }
@@ -86,13 +90,13 @@ export function table(title: string, standings: readonly Standing[]): string {
   const lines = [
     `### ${title}`,
     '',
-    '| | wall s | CPU s | peak MB | wall, against the first |',
-    '|---|---|---|---|---|',
+    '| | wall s | CPU s | peak MB | written MB | wall, against the first |',
+    '|---|---|---|---|---|---|',
   ];
   for (const standing of standings) {
     const ratio = standing.wallSeconds / (first?.wallSeconds ?? Number.NaN);
     lines.push(
-      `| ${standing.name} | ${standing.wallSeconds.toFixed(2)} | ${standing.cpuSeconds.toFixed(2)} | ${standing.peakMemoryMb.toFixed(0)} | ${ratio.toFixed(2)} |`,
+      `| ${standing.name} | ${standing.wallSeconds.toFixed(2)} | ${standing.cpuSeconds.toFixed(2)} | ${standing.peakMemoryMb.toFixed(0)} | ${standing.writtenMb.toFixed(0)} | ${ratio.toFixed(2)} |`,
     );
   }
   return `${lines.join('\n')}\n`;
