@@ -13,6 +13,7 @@ import { artifactRoutes } from './artifact-routes.ts';
 import type { NativeBackend } from './backend.ts';
 import { clientRoutes } from './client-routes.ts';
 import { failureAnswer, nothingHere } from './failure-answer.ts';
+import { fileRoutes } from './file-routes.ts';
 import { HeldImages } from './held-images.ts';
 import { downloadRoutes, imageRoutes } from './image-routes.ts';
 import { importRoutes } from './import-routes.ts';
@@ -93,6 +94,7 @@ export const nativeApi: FastifyPluginAsync<NativeOptions> = async (outer, option
     const routes = closed.withTypeProvider<ZodTypeProvider>();
     imageRoutes(routes, context);
     downloadRoutes(routes, context);
+    fileRoutes(routes, context);
     artifactRoutes(routes, context);
     ingestRoutes(routes, context);
     readRoutes(routes, context, held);

@@ -120,11 +120,52 @@ class Sender {
   }
 }
 
+/** What {@link sendStream} sends, and how it is watched. */
+interface StreamContext extends SendContext {
+  readonly read: (signal: AbortSignal) => AsyncIterable<Uint8Array>;
+}
+
+/**
+ * Answers a GET or HEAD with bytes whose number nobody knows before their end.
+ *
+ * They go out in pieces of HTTP, of which the last one says that it is: an answer that was cut is
+ * never taken for a whole one.
+ */
+export async function sendStream(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  file: Pick<PublishedFile, 'name' | 'mediaType'>,
+  context: StreamContext,
+): Promise<void> {
+  const response = reply.raw;
+  reply.hijack();
+  response.writeHead(200, {
+    'Content-Type': file.mediaType,
+    'Accept-Ranges': 'none',
+    'Cache-Control': 'private, no-transform',
+    'Content-Disposition': `attachment; filename="${file.name}"`,
+  });
+  if (request.method === 'HEAD') {
+    response.end();
+    return;
+  }
+  await stream(response, file.name, context);
+}
+
 async function streamRange(
   response: ServerResponse,
   file: PublishedFile,
   range: ByteRange,
-  { clock, log, countBytes }: SendContext,
+  context: SendContext,
+): Promise<void> {
+  const read: StreamContext['read'] = (gone) => file.read(range.startByte, range.endByte, gone);
+  await stream(response, file.name, { ...context, read });
+}
+
+async function stream(
+  response: ServerResponse,
+  name: string,
+  { read, clock, log, countBytes }: StreamContext,
 ): Promise<void> {
   const gone = goneSignal(response);
   using stall = stallGuard(clock, () => {
@@ -132,7 +173,7 @@ async function streamRange(
   });
   try {
     const sender = new Sender(response, gone);
-    for await (const bytes of file.read(range.startByte, range.endByte, gone)) {
+    for await (const bytes of read(gone)) {
       countBytes(bytes.byteLength);
       stall.start();
       await sender.send(bytes);
@@ -142,6 +183,6 @@ async function streamRange(
   } catch (thrown) {
     response.destroy();
     if (gone.aborted) return;
-    log.error('a download broke off', { file: file.name, reason: String(thrown) });
+    log.error('a download broke off', { file: name, reason: String(thrown) });
   }
 }
