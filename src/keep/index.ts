@@ -27,6 +27,7 @@ export type { Schedule, ScheduleState, Schedules } from './jobs/schedules.ts';
 export type { Catalogue, LibraryCounts } from './library/catalogue.ts';
 export type { CollectOptions, CollectReport } from './library/collect.ts';
 export { DirectoryLibrary, type LibraryParts } from './library/directory-library.ts';
+export type { LibraryHealth } from './library/health.ts';
 export type { Image, ImageDescription, ImageKind, ImageStatus } from './library/image.ts';
 export type {
   AccountLibrary,

@@ -11,7 +11,13 @@ export {
   newClientSchema,
   type WireClient,
 } from './native/client-wire.ts';
-export { failureSchema, type WireFailure } from './native/failure-answer.ts';
+export {
+  type FailureAnswer,
+  failureAnswer,
+  failureSchema,
+  nothingHere,
+  type WireFailure,
+} from './native/failure-answer.ts';
 export { digestSchema, imageChangeSchema, imagePageSchema } from './native/image-routes.ts';
 export { imageFromWire, imageSchema, type WireImage } from './native/image-wire.ts';
 export { createImportSchema, importSchema } from './native/import-wire.ts';

@@ -12,6 +12,8 @@ export interface MemoryDaemon extends AsyncDisposable {
   readonly env: Readonly<Record<string, string>>;
 }
 
+const NO_GAUGES = { images: 0, storedBytes: 0, quarantinedChunks: 0, freeBytes: 0, jobs: [] };
+
 /** Starts one. */
 export async function startMemoryDaemon(): Promise<MemoryDaemon> {
   const backend = new MemoryBackend();
@@ -22,7 +24,8 @@ export async function startMemoryDaemon(): Promise<MemoryDaemon> {
     clock: systemClock,
     logger: pino({ enabled: false }),
     version: '0.0.0',
-    isHealthy: async () => true,
+    health: async () => 'ok',
+    gauges: async () => NO_GAUGES,
   });
   await server.listen({ host: '127.0.0.1', port: 0 });
   const url = `http://127.0.0.1:${(server.server.address() as AddressInfo).port}`;

@@ -1,12 +1,13 @@
 import type { AddressInfo } from 'node:net';
 import { pino } from 'pino';
-import { systemClock } from '../../src/base/index.ts';
+import { silentLog, systemClock } from '../../src/base/index.ts';
 import { zlibSegmentCodec } from '../../src/keep/adapters/zlib-segment-codec.ts';
 import { publishRaw, publishRawGz } from '../../src/publish/index.ts';
 import type { Caller } from '../../src/serve/index.ts';
 import { DaemonClient } from '../../src/start/client/daemon-client.ts';
 import { httpServer } from '../../src/start/daemon/http-server.ts';
 import { libraryClients } from '../../src/start/daemon/library-clients.ts';
+import { libraryState } from '../../src/start/daemon/library-state.ts';
 import { libraryUpkeep } from '../../src/start/daemon/library-upkeep.ts';
 import { openImports } from '../../src/start/daemon/open-imports.ts';
 import { IMPORT_DEFAULTS, type ImportSettings } from '../../src/start/settings/daemon-settings.ts';
@@ -69,7 +70,7 @@ export async function startTestDaemon(limits: Partial<ImportSettings> = {}): Pro
     clock: systemClock,
     logger: pino({ enabled: false }),
     version: '0.0.0',
-    isHealthy: async () => true,
+    ...libraryState(test.library, { clock: systemClock, log: silentLog, keepFreeBytes: 0 }),
   });
   undo.defer(() => server.close());
   await server.listen({ host: '127.0.0.1', port: 0 });

@@ -95,6 +95,7 @@ const NAMES = [
   'interruptJobs',
   'isIndexIncomplete',
   'job',
+  'jobCounts',
   'jobs',
   'lastJob',
   'locate',

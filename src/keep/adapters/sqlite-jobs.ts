@@ -1,4 +1,4 @@
-import type { Job, JobKind } from '../jobs/job-catalogue.ts';
+import type { Job, JobKind, JobState } from '../jobs/job-catalogue.ts';
 import type { SqliteConnection } from './sqlite-connection.ts';
 import { jobOf } from './sqlite-rows.ts';
 
@@ -49,6 +49,16 @@ export function jobCalls(db: SqliteConnection) {
         subject,
       );
       return row === undefined ? undefined : jobOf(row);
+    },
+
+    jobCounts(): { kind: JobKind; state: JobState; count: number }[] {
+      return db
+        .all('SELECT kind, state, count(*) AS n FROM state.jobs GROUP BY kind, state')
+        .map((row) => ({
+          kind: row['kind'] as JobKind,
+          state: row['state'] as JobState,
+          count: Number(row['n']),
+        }));
     },
 
     jobs({ isOpen, limit }: { isOpen: boolean | undefined; limit: number }): Job[] {

@@ -36,6 +36,10 @@ export interface JobCatalogue {
   job(jobId: string): Promise<Job | undefined>;
   /** @returns the newest job of this kind and subject */
   lastJob(kind: JobKind, subject: string): Promise<Job | undefined>;
+  /** @returns how many jobs there are of each kind and state */
+  jobCounts(): Promise<
+    { readonly kind: JobKind; readonly state: JobState; readonly count: number }[]
+  >;
   /** @returns newest first, at most `limit` */
   jobs(filter: { readonly isOpen: boolean | undefined; readonly limit: number }): Promise<Job[]>;
   /**

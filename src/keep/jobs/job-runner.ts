@@ -129,6 +129,11 @@ export class JobRunner implements AsyncDisposable {
     return this.#current(job);
   }
 
+  /** @returns how many jobs there are of each kind and state */
+  async counts(): ReturnType<JobCatalogue['jobCounts']> {
+    return await this.#catalogue.jobCounts();
+  }
+
   /** @returns newest first */
   async list(filter: {
     readonly isOpen: boolean | undefined;

@@ -25,6 +25,7 @@ import { backupState } from './backup.ts';
 import type { Catalogue, ImageChanges, ImageRow, LibraryCounts } from './catalogue.ts';
 import { type CollectOptions, type CollectReport, collectGarbage } from './collect.ts';
 import { DirectoryIngest } from './directory-ingest.ts';
+import { checkHealth } from './health.ts';
 import type { Image, ImageDescription, ImageStatus } from './image.ts';
 import { ImageLeases } from './image-leases.ts';
 import type { AccountLibrary, LibrarySession } from './image-library.ts';
@@ -178,6 +179,11 @@ export class DirectoryLibrary implements AsyncDisposable {
 
   async stats(): Promise<LibraryCounts> {
     return await this.#context.catalogue.counts();
+  }
+
+  /** Tells whether the library can do its work; with less than `keepFreeBytes` it is full. */
+  async health(keepFreeBytes: number): ReturnType<typeof checkHealth> {
+    return await checkHealth(this.#context, keepFreeBytes);
   }
 
   /** Reads everything, or one image, back and compares it with its digests. */

@@ -4,6 +4,7 @@ import { readPackIndex } from '../chunks/pack-reader.ts';
 import type { ImageRow } from './catalogue.ts';
 import type { ImageRecord } from './image-record.ts';
 import type { LibraryContext } from './library-context.ts';
+import { adoptOwners } from './lost-state.ts';
 import { chunksOf } from './page-layout.ts';
 
 /** What a rebuild found. */
@@ -50,6 +51,7 @@ export async function rebuildIndex(context: LibraryContext): Promise<RebuildRepo
     else report.damagedImages.push(imageId);
   }
   for (const imageId of records) await rememberDeleted(context, imageId);
+  await adoptOwners(context);
   await catalogue.endRebuild();
   return report;
 }

@@ -3,6 +3,7 @@ import { isPackId } from '../../bytes/index.ts';
 import { readPackIndex } from '../chunks/pack-reader.ts';
 import { packPath } from '../chunks/pack-writer.ts';
 import type { LibraryContext } from './library-context.ts';
+import { warnOfLostState } from './lost-state.ts';
 import { rebuildIndex } from './rebuild.ts';
 
 /**
@@ -23,6 +24,7 @@ export async function recoverLibrary(context: LibraryContext, isRebuild: boolean
     await adoptPacks(context);
   }
   await finishImages(context);
+  await warnOfLostState(context);
 }
 
 /** A pack that was sealed but not indexed holds nothing that anybody was told of; gc may have it. */

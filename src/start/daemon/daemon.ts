@@ -8,6 +8,7 @@ import type { DaemonSettings, ListenAddress } from '../settings/daemon-settings.
 import { cronSchedules } from './cron-schedules.ts';
 import { httpServer } from './http-server.ts';
 import { libraryClients } from './library-clients.ts';
+import { libraryState } from './library-state.ts';
 import { libraryUpkeep } from './library-upkeep.ts';
 import { type LocalClient, localClient } from './local-client.ts';
 import { openImports } from './open-imports.ts';
@@ -69,7 +70,11 @@ export async function startDaemon(
     clock: systemClock,
     logger,
     version: parts.version,
-    isHealthy: async () => true,
+    ...libraryState(library, {
+      clock: systemClock,
+      log,
+      keepFreeBytes: settings.imports.diskReserveBytes,
+    }),
   });
   undo.defer(() => drain(server));
   await listen(server, settings.listen);

@@ -1,11 +1,30 @@
-import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http';
+import {
+  createServer as createHttpServer,
+  type RequestListener,
+  type Server,
+  STATUS_CODES,
+} from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
+import type { Socket } from 'node:net';
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  LogController,
+} from 'fastify';
 import type { Logger } from 'pino';
-import type { Clock } from '../../base/index.ts';
-import { NATIVE_PREFIX, type NativeBackend, nativeApi } from '../../serve/index.ts';
+import { type Clock, IngotError } from '../../base/index.ts';
+import type { LibraryHealth } from '../../keep/index.ts';
+import {
+  type FailureAnswer,
+  failureAnswer,
+  NATIVE_PREFIX,
+  type NativeBackend,
+  nativeApi,
+  nothingHere,
+} from '../../serve/index.ts';
 import type { DaemonSettings } from '../settings/daemon-settings.ts';
-import { daemonMetrics } from './metrics.ts';
+import { daemonMetrics, type LibraryGauges } from './metrics.ts';
 import { pinoLog } from './pino-log.ts';
 
 /** What the HTTP port is made of. */
@@ -17,7 +36,9 @@ export interface HttpServerParts {
   readonly logger: Logger;
   readonly version: string;
   /** Tells whether the daemon can do its work; `/healthz` asks it. */
-  readonly isHealthy: () => Promise<boolean>;
+  readonly health: () => Promise<LibraryHealth>;
+  /** What the library and its jobs are; `/metrics` asks it. */
+  readonly gauges: () => Promise<LibraryGauges>;
 }
 
 /** Builds the one HTTP port: protocols as encapsulated plugins, health and metrics at the root. */
@@ -32,8 +53,18 @@ export async function httpServer(parts: HttpServerParts): Promise<FastifyInstanc
     routerOptions: { maxParamLength: 256 },
     forceCloseConnections: 'idle',
     serverFactory: (handler) => listener(settings.tls, handler),
+    frameworkErrors: (thrown, _request, reply) => answerFailure(reply, failureAnswer(thrown)),
+    clientErrorHandler: refuseBytes,
   });
-  const metrics = daemonMetrics();
+  server.setErrorHandler((thrown, request, reply) => {
+    const answer = failureAnswer(thrown);
+    if (answer.isBug) logger.error({ requestId: request.id, stack: String(thrown) }, 'a bug');
+    answerFailure(reply, answer);
+  });
+  server.setNotFoundHandler((request, reply) => {
+    answerFailure(reply, nothingHere(request.method, request.url.replace(/[?#].*$/, '')));
+  });
+  const metrics = daemonMetrics(parts.gauges);
   server.addHook('onResponse', async (request, reply) => {
     const seconds = reply.elapsedTime / 1000;
     const route = request.routeOptions.url ?? 'none';
@@ -46,8 +77,8 @@ export async function httpServer(parts: HttpServerParts): Promise<FastifyInstanc
     logger.debug({ req: request, status: reply.raw.statusCode, seconds }, 'answered');
   });
   server.get('/healthz', async (_request, reply) => {
-    const isHealthy = await parts.isHealthy();
-    return reply.code(isHealthy ? 200 : 503).send({ status: isHealthy ? 'ok' : 'unusable' });
+    const status = await parts.health();
+    return reply.code(status === 'unusable' ? 503 : 200).send({ status });
   });
   server.get('/metrics', async (_request, reply) =>
     reply.type(metrics.contentType).send(await metrics.text()),
@@ -64,6 +95,37 @@ export async function httpServer(parts: HttpServerParts): Promise<FastifyInstanc
   });
   return server;
 }
+
+function answerFailure(reply: FastifyReply, { status, body }: FailureAnswer): void {
+  void reply.code(status).type('application/json').send(JSON.stringify(body));
+}
+
+/** Answers bytes that are no request, in the form that every other failure has. */
+function refuseBytes(thrown: Error & { code?: string }, socket: Socket): void {
+  if (thrown.code === 'ECONNRESET' || socket.destroyed) return;
+  const status = REFUSALS[thrown.code ?? ''] ?? 400;
+  const { body } = failureAnswer(
+    new IngotError(
+      status === 431 ? 'request-too-large' : 'request-invalid',
+      status === 431 ? 'the headers are too large' : 'the bytes are no request of HTTP',
+    ),
+  );
+  const text = JSON.stringify(body);
+  const lines = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`,
+    'Content-Type: application/json',
+    `Content-Length: ${Buffer.byteLength(text)}`,
+    'Connection: close',
+  ];
+  if (socket.writable) socket.end(`${lines.join('\r\n')}\r\n\r\n${text}`);
+  else socket.destroy();
+}
+
+/** Statuses of what Node refuses before there is a request. */
+const REFUSALS: Readonly<Record<string, number>> = {
+  HPE_HEADER_OVERFLOW: 431,
+  ERR_HTTP_REQUEST_TIMEOUT: 408,
+};
 
 /**
  * The server below Fastify. A request may be an upload of hours, so only its headers have a limit

@@ -23,10 +23,10 @@ export type LocalClient = z.infer<typeof clientFileSchema>;
 export async function localClient(keysDirectory: string, accounts: Accounts): Promise<LocalClient> {
   const path = join(keysDirectory, 'local-client.json');
   const kept = await readClient(path);
-  if (kept !== undefined && (await accounts.authenticate(kept.client, kept.secret)) !== undefined) {
-    return kept;
-  }
   const account = (await accounts.accounts())[0] ?? (await accounts.addAccount('default'));
+  // After a rebuild, the first account may be another one than the client's.
+  const known = kept && (await accounts.authenticate(kept.client, kept.secret));
+  if (kept !== undefined && known?.accountId === account.id) return kept;
   const { client, secret } = await accounts.addClient(account, 'local');
   const made = { client: client.id, secret };
   await writePrivateFile(path, Buffer.from(`${JSON.stringify(made)}\n`));

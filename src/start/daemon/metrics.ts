@@ -1,4 +1,4 @@
-import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { NativeMetrics } from '../../serve/index.ts';
 
 /** What `/metrics` tells, in Prometheus' text form. */
@@ -14,8 +14,21 @@ export interface DaemonMetrics extends NativeMetrics {
   text(): Promise<string>;
 }
 
+/** What the library and its jobs are at one moment. */
+export interface LibraryGauges {
+  readonly images: number;
+  readonly storedBytes: number;
+  readonly quarantinedChunks: number;
+  readonly freeBytes: number;
+  readonly jobs: readonly {
+    readonly kind: string;
+    readonly state: string;
+    readonly count: number;
+  }[];
+}
+
 /** Makes the counters of one daemon. */
-export function daemonMetrics(): DaemonMetrics {
+export function daemonMetrics(gauges: () => Promise<LibraryGauges>): DaemonMetrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const requests = new Histogram({
@@ -35,6 +48,7 @@ export function daemonMetrics(): DaemonMetrics {
     help: 'Bytes of segments and uploads taken in.',
     registers: [registry],
   });
+  addGauges(registry, gauges);
   return {
     contentType: registry.contentType,
     sentBytes: (bytes) => sent.inc(bytes),
@@ -43,4 +57,39 @@ export function daemonMetrics(): DaemonMetrics {
       requests.observe({ ...labels, status: String(status) }, seconds),
     text: () => registry.metrics(),
   };
+}
+
+function addGauges(registry: Registry, read: () => Promise<LibraryGauges>): void {
+  const plain: readonly (readonly [string, string, (gauges: LibraryGauges) => number])[] = [
+    ['ingot_images', 'Images that can be read.', ({ images }) => images],
+    ['ingot_stored_bytes', 'Coded bytes of live chunks.', ({ storedBytes }) => storedBytes],
+    [
+      'ingot_quarantined_chunks',
+      'Chunks whose stored bytes are wrong.',
+      ({ quarantinedChunks }) => quarantinedChunks,
+    ],
+    [
+      'ingot_disk_free_bytes',
+      "Free bytes of the data directory's disk.",
+      ({ freeBytes }) => freeBytes,
+    ],
+  ];
+  for (const [name, help, pick] of plain) {
+    const gauge: Gauge = new Gauge({
+      name,
+      help,
+      registers: [registry],
+      collect: async () => gauge.set(pick(await read())),
+    });
+  }
+  const jobs: Gauge<'kind' | 'state'> = new Gauge({
+    name: 'ingot_jobs',
+    help: 'Jobs that are known, by kind and state.',
+    labelNames: ['kind', 'state'],
+    registers: [registry],
+    collect: async () => {
+      jobs.reset();
+      for (const { kind, state, count } of (await read()).jobs) jobs.set({ kind, state }, count);
+    },
+  });
 }

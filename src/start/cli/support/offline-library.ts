@@ -1,5 +1,6 @@
+import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { systemClock } from '../../../base/index.ts';
+import { IngotError, systemClock } from '../../../base/index.ts';
 import { readDaemonSettings } from '../../settings/daemon-settings.ts';
 import type { CliContext } from '../context.ts';
 
@@ -19,6 +20,7 @@ export async function openOfflineLibrary(
     configFile: undefined,
     isRoot: process.getuid?.() === 0,
   });
+  refuseForeignDirectory(dataDirectory);
   // Loaded late: commands that only speak to a daemon start without it.
   const { openDirectoryLibrary } = await import('../../daemon/open-library.ts');
   const { pinoLog, pinoLogger } = await import('../../daemon/pino-log.ts');
@@ -28,4 +30,16 @@ export async function openOfflineLibrary(
     log: pinoLog(pinoLogger('warn', context.stderr)),
     isRebuild: options.isRebuild ?? false,
   });
+}
+
+/** Files that root makes in the directory of a daemon's user would keep that daemon out. */
+function refuseForeignDirectory(dataDirectory: string): void {
+  const owner = statSync(dataDirectory, { throwIfNoEntry: false })?.uid;
+  const own = process.geteuid?.();
+  if (own !== 0 || owner === undefined || owner === own) return;
+  throw new IngotError(
+    'not-allowed',
+    `${dataDirectory} belongs to user ${owner}: run it as that user, such as with sudo -u '#${owner}'`,
+    { dataDirectory, owner },
+  );
 }
