@@ -10,7 +10,7 @@ import { modulesInLoadOrder } from './guest-modules.ts';
 import { unpackedPackage } from './guest-packages.ts';
 
 /** What a guest can be asked to bring, beside a plain system with sshd. */
-export type GuestFeature = 'btrfs' | 'ext4' | 'f2fs' | 'jfs' | 'lvm' | 'reiserfs' | 'xfs';
+export type GuestFeature = 'btrfs' | 'ext4' | 'f2fs' | 'jfs' | 'lvm' | 'node' | 'reiserfs' | 'xfs';
 
 interface FeatureParts {
   /** Module names as modprobe takes them. */
@@ -30,6 +30,8 @@ const FEATURES: Readonly<Record<GuestFeature, FeatureParts>> = {
     packages: ['lvm2', 'libaio1', 'libdevmapper-event1.02.1', 'libedit2', 'libdevmapper1.02.1'],
     programs: ['lvm'],
   },
+  // This very Node, and what mounts the source tree of this machine.
+  node: { modules: ['9pnet_virtio', '9p'], packages: [], programs: [process.execPath] },
   reiserfs: {
     modules: ['reiserfs'],
     packages: ['reiserfsprogs'],
@@ -39,6 +41,9 @@ const FEATURES: Readonly<Record<GuestFeature, FeatureParts>> = {
 };
 
 const LVM_COMMANDS = ['lvcreate', 'lvremove', 'lvs', 'pvcreate', 'vgcreate', 'vgs', 'vgchange'];
+
+/** What native add-ons need beside the libraries of Node itself. */
+const ADDON_LIBRARIES = ['librt.so.1'];
 
 const BASE_MODULES = ['virtio_pci', 'virtio_blk', 'virtio_net', 'virtio_rng', 'crc32c_generic'];
 /**
@@ -106,6 +111,12 @@ export function guestInitramfs(
     for (const name of LVM_COMMANDS) archive.addLink(`/usr/bin/${name}`, 'lvm');
     archive.addFile('/etc/lvm/lvm.conf', LVM_SETTINGS);
   }
+  if (features.includes('node')) {
+    for (const name of ADDON_LIBRARIES) {
+      const path = `/lib/x86_64-linux-gnu/${name}`;
+      archive.addFile(path, readFileSync(path), 0o755);
+    }
+  }
   return archive.toBuffer();
 }
 
@@ -137,6 +148,7 @@ function addModules(
 
 /** Programs of unpacked packages go before those of this machine. */
 function programPath(name: string, folders: readonly string[]): string {
+  if (name.startsWith('/')) return name;
   for (const root of [...folders, '/']) {
     for (const folder of ['usr/sbin', 'usr/bin', 'sbin', 'bin']) {
       const path = join(root, folder, name);

@@ -26,6 +26,8 @@ export interface GuestWish {
   readonly features: readonly GuestFeature[];
   /** Blank disks by name, with their size in bytes; they appear as /dev/vda, /dev/vdb, … */
   readonly disks: Readonly<Record<string, number>>;
+  /** Folders of this machine by the tag that `mount -t 9p` knows them by, to be read only. */
+  readonly folders?: Readonly<Record<string, string>>;
 }
 
 /** A blank disk of a guest. */
@@ -79,7 +81,11 @@ export async function startGuest(wish: GuestWish): Promise<Guest> {
   writeFileSync(consoleFile, '');
 
   const startedAt = performance.now();
-  const qemu = startQemu(folder, kernelImage(kernelFolder), disks, sshPort);
+  const qemu = startQemu(folder, kernelImage(kernelFolder), {
+    disks,
+    sshPort,
+    folders: wish.folders ?? {},
+  });
   undo.defer(() => endQemu(qemu));
   const sshConfig = join(folder, 'ssh_config');
   // One login serves all commands: without KVM each would cost over a second.
@@ -150,11 +156,18 @@ function writeSshFiles(folder: string, port: number): void {
 function startQemu(
   folder: string,
   kernel: string,
-  disks: ReadonlyMap<string, GuestDisk>,
-  sshPort: number,
+  {
+    disks,
+    sshPort,
+    folders,
+  }: {
+    readonly disks: ReadonlyMap<string, GuestDisk>;
+    readonly sshPort: number;
+    readonly folders: Readonly<Record<string, string>>;
+  },
 ): ChildProcess {
   const argv = [
-    ...['qemu-system-x86_64', '-M', 'pc,accel=tcg', '-cpu', 'max', '-m', '768'],
+    ...['qemu-system-x86_64', '-M', 'pc,accel=tcg', '-cpu', 'max', '-m', '1280'],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ...['-serial', `file:${join(folder, 'console.log')}`],
     ...['-kernel', kernel, '-initrd', join(folder, 'initramfs')],
@@ -164,6 +177,10 @@ function startQemu(
     ...[...disks].flatMap(([name, { file }]) => [
       ...['-drive', `if=none,id=${name},format=raw,file=${file},discard=unmap`],
       ...['-device', `virtio-blk-pci,drive=${name},serial=${name}`],
+    ]),
+    ...Object.entries(folders).flatMap(([tag, path]) => [
+      '-virtfs',
+      `local,path=${path},mount_tag=${tag},security_model=none,readonly=on`,
     ]),
   ];
   // The kernel kills QEMU when this process dies, however it dies.
