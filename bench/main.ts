@@ -69,7 +69,7 @@ const context: BenchContext = {
   w3: join(folder, 'w3.img'),
   w5: join(folder, 'w5.img'),
   scratch: join(folder, 'scratch'),
-  env: values.zlib ? { INGOT_SEGMENT_ENGINE: 'zlib' } : {},
+  env: values.zlib ? { INGOT_ENGINE: 'zlib' } : {},
 };
 once(context.w1, () => makeW1(context.w1, scale));
 once(context.w2, () => makeW2(context.w2, scale));

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { IngotError } from '../../base/index.ts';
 import { MAX_CHUNK_BYTES } from '../../bytes/index.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
 import { openIsalSegmentCodec } from './isal-segment-codec.ts';
@@ -10,15 +11,38 @@ export interface ChosenCodec {
   readonly reason: string;
 }
 
-let chosen: Promise<ChosenCodec> | undefined;
+/** Which engine is wanted; `auto` takes the fastest that works. */
+export type EngineChoice = 'auto' | 'isal' | 'zlib';
+
+let fastest: Promise<ChosenCodec> | undefined;
 
 /**
  * Gives the fastest engine of this machine: ISA-L where it is installed and passes round trips
- * against zlib, else Node's zlib. Asked twice, it answers the same.
+ * against zlib, else Node's zlib. `INGOT_ENGINE` chooses another. Asked twice, it answers the same.
+ *
+ * @throws IngotError as {@link openCodec}; `settings-invalid` for an engine that is none
  */
-export function openFastestCodec(): Promise<ChosenCodec> {
-  chosen ??= chooseCodec(openIsalSegmentCodec);
-  return chosen;
+export async function openFastestCodec(): Promise<ChosenCodec> {
+  const choice = process.env['INGOT_ENGINE'] ?? 'auto';
+  if (choice !== 'auto' && choice !== 'isal' && choice !== 'zlib') {
+    throw new IngotError('settings-invalid', `INGOT_ENGINE is auto, isal or zlib, not ${choice}`);
+  }
+  return await openCodec(choice);
+}
+
+/**
+ * Gives the engine that is wanted.
+ *
+ * @throws IngotError `tool-missing` when ISA-L is wanted and does not work here
+ */
+export async function openCodec(choice: EngineChoice): Promise<ChosenCodec> {
+  if (choice === 'zlib') return { codec: zlibSegmentCodec, reason: 'zlib was asked for' };
+  fastest ??= chooseCodec(openIsalSegmentCodec);
+  const { codec, reason } = await fastest;
+  if (choice === 'isal' && codec.name === zlibSegmentCodec.name) {
+    throw new IngotError('tool-missing', `the engine isal was asked for, but ${reason}`);
+  }
+  return { codec, reason };
 }
 
 /** Tries an engine out; any doubt leads to zlib. */

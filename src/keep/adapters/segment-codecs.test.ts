@@ -4,7 +4,7 @@ import { segmentCodecContract } from '../../../test/contracts/segment-codec.ts';
 import { storedSegment, storedSegmentBytes } from '../../bytes/index.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
 import type { SegmentEngine } from '../chunks/segment-engine.ts';
-import { chooseCodec, openFastestCodec } from './fastest-segment-codec.ts';
+import { chooseCodec, openCodec, openFastestCodec } from './fastest-segment-codec.ts';
 import { openIsalSegmentCodec, openIsalSegmentEngine } from './isal-segment-codec.ts';
 import { zlibSegmentCodec, zlibSegmentEngine } from './zlib-segment-codec.ts';
 
@@ -43,9 +43,23 @@ if (isal === undefined) {
 
 describe('the fastest engine', () => {
   test('is ISA-L where it is installed, else zlib, and says why', async () => {
-    const { codec, reason } = await openFastestCodec();
+    const { codec, reason } = await openCodec('auto');
     assert.equal(codec.name, isal === undefined ? 'zlib-1' : 'isal-2');
     assert.match(reason, /libisal/);
+  });
+
+  test('is zlib where that is asked for, and a word that is no engine is refused', async () => {
+    assert.equal((await openCodec('zlib')).codec, zlibSegmentCodec);
+    const before = process.env['INGOT_ENGINE'];
+    try {
+      process.env['INGOT_ENGINE'] = 'zlib';
+      assert.equal((await openFastestCodec()).codec, zlibSegmentCodec);
+      process.env['INGOT_ENGINE'] = 'lz4';
+      await assert.rejects(openFastestCodec(), /auto, isal or zlib, not lz4/);
+    } finally {
+      if (before === undefined) delete process.env['INGOT_ENGINE'];
+      else process.env['INGOT_ENGINE'] = before;
+    }
   });
 
   test('is zlib when the library is not there', async () => {

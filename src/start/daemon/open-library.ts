@@ -1,10 +1,9 @@
-import { type Clock, IngotError, type Log } from '../../base/index.ts';
+import type { Clock, Log } from '../../base/index.ts';
 import { DirectoryDisk } from '../../keep/adapters/directory-disk.ts';
-import { openFastestCodec } from '../../keep/adapters/fastest-segment-codec.ts';
+import { openCodec } from '../../keep/adapters/fastest-segment-codec.ts';
 import { openSqliteCatalogue } from '../../keep/adapters/sqlite-catalogue.ts';
 import { openChunkWorkers } from '../../keep/adapters/thread-chunk-workers.ts';
 import { openThreadedDigestStream } from '../../keep/adapters/threaded-digest-stream.ts';
-import { zlibSegmentCodec } from '../../keep/adapters/zlib-segment-codec.ts';
 import { type ChunkWorkers, DirectoryLibrary, type SegmentCodec } from '../../keep/index.ts';
 import type { DaemonSettings } from '../settings/daemon-settings.ts';
 
@@ -30,7 +29,7 @@ export async function openDirectoryLibrary(
     readonly isRebuild?: boolean;
   },
 ): Promise<OpenLibrary> {
-  const codec = await segmentCodec(options.engine);
+  const { codec } = await openCodec(options.engine);
   await using undo = new AsyncDisposableStack();
   const workers = undo.use(openChunkWorkers(codec.name));
   const library = await DirectoryLibrary.open({
@@ -46,13 +45,4 @@ export async function openDirectoryLibrary(
   undo.use(library);
   const owned = undo.move();
   return { library, codec, workers, [Symbol.asyncDispose]: () => owned.disposeAsync() };
-}
-
-async function segmentCodec(engine: DaemonSettings['engine']): Promise<SegmentCodec> {
-  if (engine === 'zlib') return zlibSegmentCodec;
-  const { codec, reason } = await openFastestCodec();
-  if (engine === 'isal' && codec.name === zlibSegmentCodec.name) {
-    throw new IngotError('tool-missing', `the engine isal was asked for, but ${reason}`);
-  }
-  return codec;
 }
