@@ -299,6 +299,8 @@ export function catalogueContract(adapter: string, open: () => Promise<Catalogue
       assert.equal((await catalogue.addJob({ ...job, id: 'job-00002' })).id, 'job-00001');
       assert.equal((await catalogue.claimJob('a', 10, 20, ['backup', 'verify']))?.attempts, 1);
       assert.equal(await catalogue.claimJob('b', 15, 25, ['backup', 'verify']), undefined);
+      // Its owner works on it, whatever the clock says.
+      assert.equal(await catalogue.claimJob('a', 20, 30, ['backup', 'verify']), undefined);
       assert.equal(await catalogue.touchJob('job-00001', 'a', { checkpoint: 'x' }), true);
       assert.equal((await catalogue.claimJob('b', 20, 30, ['backup', 'verify']))?.checkpoint, 'x');
       assert.equal(await catalogue.touchJob('job-00001', 'a', { checkpoint: 'y' }), false);

@@ -35,6 +35,30 @@ async function runIngestLoop(folder: string, from: number): Promise<never> {
   }
 }
 
+/**
+ * Does the upkeep of a library, for ever: rebuilds its index, takes an image in, deletes another,
+ * verifies, collects, and begins again. Says the same words as the loop above.
+ */
+async function runUpkeepLoop(folder: string, from: number): Promise<never> {
+  for (let number = from; ; number++) {
+    await using library = await DirectoryLibrary.open({
+      ...partsIn(folder, { limits: LIMITS }),
+      isRebuild: true,
+    });
+    const account = library.forAccount(ACCOUNT);
+    const image = await ingest(account, `image-${number}`, planOf(number).map(segmentOf));
+    process.stdout.write(`made ${number} ${image.id}\n`);
+    const old = (await account.list()).find(({ name }) => name === `image-${number - 2}`);
+    if (old !== undefined) {
+      process.stdout.write(`deleting ${number - 2}\n`);
+      await account.destroy(old.id);
+      process.stdout.write(`deleted ${number - 2}\n`);
+    }
+    await library.verify();
+    await library.collect({ isForced: true });
+  }
+}
+
 /** What a killed process has said. */
 interface Told {
   readonly made: Map<number, string>;
@@ -55,15 +79,25 @@ interface IngestLoop {
   readonly ended: Promise<void>;
 }
 
+/** What the loop does: mostly ingests, or mostly the upkeep between them. */
+type LoopKind = 'ingest' | 'upkeep';
+
 /** Starts the loop in a process of its own; `told` grows as it speaks. Returns after its first image. */
 export async function startIngestLoop(
   file: string,
   folder: string,
   told: Told,
+  kind: LoopKind = 'ingest',
 ): Promise<IngestLoop> {
-  const from = Math.max(0, ...told.made.keys()) + 1;
+  // The image behind the last one that was told may be there: it was killed before it could say so.
+  const from = Math.max(0, ...told.made.keys()) + 2;
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', file], {
-    env: { ...process.env, INGOT_LOOP_FOLDER: folder, INGOT_LOOP_FROM: String(from) },
+    env: {
+      ...process.env,
+      INGOT_LOOP_FOLDER: folder,
+      INGOT_LOOP_FROM: String(from),
+      INGOT_LOOP_KIND: kind,
+    },
     stdio: ['ignore', 'pipe', 'ignore'],
   });
   const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
@@ -85,7 +119,8 @@ export async function startIngestLoop(
 export async function mayBeIngestLoop(): Promise<boolean> {
   const folder = process.env['INGOT_LOOP_FOLDER'];
   if (folder === undefined) return false;
-  await runIngestLoop(folder, Number(process.env['INGOT_LOOP_FROM']));
+  const run = process.env['INGOT_LOOP_KIND'] === 'upkeep' ? runUpkeepLoop : runIngestLoop;
+  await run(folder, Number(process.env['INGOT_LOOP_FROM']));
   return true;
 }
 

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { isFailure, noProgress } from '../../src/base/index.ts';
+import { FAILURES, isFailure, noProgress } from '../../src/base/index.ts';
 import { DaemonClient } from '../../src/start/client/daemon-client.ts';
 import { runJob } from '../../src/start/client/follow-job.ts';
 import { HttpIngestTarget } from '../../src/start/client/http-ingest-target.ts';
@@ -31,6 +31,7 @@ after(() => {
 
 interface ChildDaemon {
   readonly client: DaemonClient;
+  signal(signal: 'SIGSTOP' | 'SIGCONT'): void;
   end(signal: 'SIGKILL' | 'SIGTERM'): Promise<number | null>;
 }
 
@@ -56,6 +57,7 @@ async function start(): Promise<ChildDaemon> {
   );
   return {
     client,
+    signal: (signal) => child.kill(signal),
     end: async (signal) => {
       client[Symbol.dispose]();
       child.kill(signal);
@@ -121,5 +123,29 @@ describe('a daemon that is killed with SIGKILL', () => {
     for (const name of acknowledged) assert.ok(seen.includes(name), `${name} was lost`);
     await assertClean(last.client);
     await last.end('SIGTERM');
+  });
+});
+
+describe('a daemon that hangs (SIGSTOP)', () => {
+  test('keeps its library: a second one is refused, and the first goes on', async () => {
+    const first = await start();
+    await ingest(new HttpIngestTarget(first.client), 'before', chunks);
+    first.signal('SIGSTOP');
+    try {
+      const argv = ['serve', '--data', join(folder, 'data'), '--listen', '127.0.0.1:0'];
+      const second = spawnSync(
+        process.execPath,
+        ['--disable-warning=ExperimentalWarning', main, ...argv, '--engine', 'zlib'],
+        { env, encoding: 'utf8', timeout: 20_000 },
+      );
+      assert.equal(second.status, FAILURES['library-busy'].exit, second.stderr);
+    } finally {
+      first.signal('SIGCONT');
+    }
+    await ingest(new HttpIngestTarget(first.client), 'after', chunks);
+    const seen = await names(first.client);
+    for (const name of ['before', 'after']) assert.ok(seen.includes(name), name);
+    await assertClean(first.client);
+    assert.equal(await first.end('SIGTERM'), 0);
   });
 });

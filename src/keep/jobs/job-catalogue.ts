@@ -43,7 +43,8 @@ export interface JobCatalogue {
   /** @returns newest first, at most `limit` */
   jobs(filter: { readonly isOpen: boolean | undefined; readonly limit: number }): Promise<Job[]>;
   /**
-   * Takes the oldest job of these kinds that is queued, or running under a lease that ended.
+   * Takes the oldest job of these kinds that is queued, or running under a lease of another owner
+   * that ended.
    *
    * @returns it as it is now, with one attempt more, or undefined
    */

@@ -8,13 +8,24 @@ const BACKUP = /^state-(\d{15})\.db$/;
 /** Copies the state beside the library, whole and at one instant, while everybody goes on. */
 export async function backupState({ catalogue, disk, clock }: LibraryContext): Promise<string> {
   await disk.makeFolder(FOLDER, 0o700);
-  const time = String(clock.now()).padStart(15, '0');
-  const path = `${FOLDER}/state-${time}.db`;
+  const now = clock.now();
+  const path = `${FOLDER}/state-${String(now).padStart(15, '0')}.db`;
   await disk.remove(`${path}.new`);
   await catalogue.backup(`${path}.new`);
   await disk.rename(`${path}.new`, path);
   await disk.syncFolder(FOLDER);
-  const names = (await disk.list(FOLDER)).filter((name) => BACKUP.test(name));
-  for (const name of names.slice(0, -KEPT)) await disk.remove(`${FOLDER}/${name}`);
+  for (const name of doomed(await disk.list(FOLDER), now)) await disk.remove(`${FOLDER}/${name}`);
   return path;
+}
+
+/** Oldest first; those of the future come from a clock that was wrong, and go before all others. */
+function doomed(names: readonly string[], now: number): string[] {
+  const all = names.filter((name) => BACKUP.test(name));
+  const future = all.filter((name) => timeOf(name) > now);
+  const past = all.filter((name) => timeOf(name) <= now);
+  return [...future, ...past].slice(0, -KEPT);
+}
+
+function timeOf(name: string): number {
+  return Number(BACKUP.exec(name)?.[1] ?? 0);
 }

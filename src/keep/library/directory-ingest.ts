@@ -347,8 +347,12 @@ export class DirectoryIngest implements LibrarySession {
     this.#state = 'ended';
     this.#events.onEnded(this.id);
     try {
-      await this.#sealing?.done.catch(() => this.#sealing?.writer.abort());
-      await this.#writer.abort();
+      // On a disk that fails each of these fails; the files of both packs are closed all the same.
+      const ends = await Promise.allSettled([
+        this.#sealing?.done.catch(() => this.#sealing?.writer.abort()),
+        this.#writer.abort(),
+      ]);
+      for (const end of ends) if (end.status === 'rejected') throw end.reason;
     } finally {
       await this.#context.catalogue.endSession(this.id);
     }
