@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { INGOT, startBenchDaemon } from './daemon.ts';
 import type { BenchContext } from './main.ts';
@@ -28,12 +28,22 @@ interface ImageFacts {
   readonly freeze_ms: number;
 }
 
+/** How long a dump was frozen, of what it said with `--json`. */
+function frozenSeconds(path: string): number {
+  const last = readFileSync(path, 'utf8').trim().split('\n').at(-1) ?? '{}';
+  const report: { capture?: { freezeMs?: number } } = JSON.parse(last);
+  return (report.capture?.freezeMs ?? Number.NaN) / 1000;
+}
+
 /** How long W1, mounted and written to, is frozen on its way into the library. */
 export async function freezeFigures(context: BenchContext): Promise<string> {
   await using daemon = await startBenchDaemon(context.env);
   const copy = join(context.scratch, 'mounted.img');
   spawnSync('cp', ['--sparse=always', context.w1, copy]);
   const freezes: number[] = [];
+  const toFile: number[] = [];
+  const dumped = join(context.scratch, 'dumped.img');
+  const said = join(context.scratch, 'dumped.json');
   const theirs = { gzip: [] as number[], plain: [] as number[] };
   withMounted(copy, (mountPoint) => {
     linkDevice(mountPoint);
@@ -49,6 +59,11 @@ export async function freezeFigures(context: BenchContext): Promise<string> {
       );
       const image = images.find(({ name }) => name === `frozen-${round}`);
       freezes.push((image?.freeze_ms ?? Number.NaN) / 1000);
+      timeOnce(
+        `${writer} ${INGOT} snapshot dump --quiet --json --source ${mountPoint} -o ${dumped} 2> ${said}`,
+      );
+      toFile.push(frozenSeconds(said));
+      rmSync(dumped);
       theirs.gzip.push(
         timeOnce(`${menderDump(context, mountPoint, '-C gzip')} | cat > /dev/null`).wallSeconds,
       );
@@ -67,6 +82,7 @@ export async function freezeFigures(context: BenchContext): Promise<string> {
     '| | frozen s | against ingot |',
     '|---|---|---|',
     `| ingot images import --source (pre-copy) | ${ours.toFixed(2)} | 1 |`,
+    `| ingot snapshot dump to a file (pre-copy) | ${median(toFile).toFixed(2)} | ${(median(toFile) / ours).toFixed(1)} |`,
     `| mender snapshot dump -C gzip to a pipe | ${gzip.toFixed(2)} | ${(gzip / ours).toFixed(1)} |`,
     `| mender snapshot dump to a pipe | ${plain.toFixed(2)} | ${(plain / ours).toFixed(1)} |`,
     '',
