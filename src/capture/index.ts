@@ -8,7 +8,6 @@ export {
 } from './freeze.ts';
 export { readLivePasses } from './live-passes.ts';
 export { formatDeviceNumber } from './mount-table.ts';
-export { readAhead } from './read-ahead.ts';
 export type {
   CaptureFacts,
   Consistency,
