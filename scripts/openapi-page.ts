@@ -1,12 +1,13 @@
 import Fastify from 'fastify';
 import packageFacts from '../package.json' with { type: 'json' };
 import { silentLog, systemClock } from '../src/base/index.ts';
-import { NATIVE_PREFIX, nativeApi } from '../src/serve/index.ts';
+import { loadNativeApi, NATIVE_PREFIX } from '../src/serve/index.ts';
 
 /** Makes docs/reference/openapi.json from the schemas of the native API's routes. */
 export async function openapiPage(): Promise<string> {
   const server = Fastify();
   const nobody = new Proxy({}, { get: () => undefined });
+  const nativeApi = await loadNativeApi();
   await server.register(nativeApi, {
     prefix: NATIVE_PREFIX,
     // No request is ever made: only the routes' schemas are read.

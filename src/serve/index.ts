@@ -25,7 +25,12 @@ export { BYTES_MEDIA_TYPE, decodeBitmap, MAX_HAVE } from './native/ingest-routes
 export { descriptionToWire } from './native/ingest-wire.ts';
 export { jobSchema, statsSchema, type WireJob } from './native/job-wire.ts';
 export { encodeManifest, MANIFEST_MEDIA_TYPE } from './native/manifest-stream.ts';
-export { NATIVE_PREFIX, nativeApi } from './native/plugin.ts';
+export { NATIVE_PREFIX } from './native/prefix.ts';
 export { decodePage, decodePages, encodeIndices } from './native/read-wire.ts';
 export type { NativeMetrics } from './native/routes.ts';
 export { decodeSegments, encodeSegments, SEGMENTS_MEDIA_TYPE } from './native/segment-frames.ts';
+
+/** Loads the native API: clients, which know only its wire forms, start without a web server. */
+export async function loadNativeApi() {
+  return (await import('./native/plugin.ts')).nativeApi;
+}

@@ -32,7 +32,7 @@ export async function runCli(
   };
   let status = 0;
   try {
-    const program = await buildProgram(context, argv[0]);
+    const program = await buildProgram(context, argv);
     await runProgram(program, argv);
   } catch (thrown) {
     if (thrown instanceof CommanderError) {

@@ -26,9 +26,6 @@ import { tokenRoutes } from './token-routes.ts';
 import { TokenIssuer } from './tokens.ts';
 import { upkeepRoutes } from './upkeep-routes.ts';
 
-/** Where the native API lies. */
-export const NATIVE_PREFIX = '/api/ingot/v1';
-
 /** What the native API needs. */
 export interface NativeOptions {
   readonly backend: NativeBackend;

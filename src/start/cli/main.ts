@@ -47,7 +47,7 @@ async function main(argv: readonly string[]): Promise<number> {
   };
   try {
     await thawLeftovers();
-    const program = await buildProgram(context, argv[0]);
+    const program = await buildProgram(context, argv);
     await runProgram(program, argv);
     return cancel.signal.aborted && !isEndedAsAsked ? EXIT_CANCELLED : 0;
   } catch (thrown) {

@@ -3,7 +3,11 @@ import type { CliContext } from './context.ts';
 import { withTwoDashes } from './support/go-options.ts';
 
 /** Adds one command (or a family of them) to the program. One file each under `commands/`. */
-type Register = (program: Command, context: CliContext) => void;
+type Register = (
+  program: Command,
+  context: CliContext,
+  words: readonly string[],
+) => void | Promise<void>;
 
 /**
  * The commands by their first word. Each is loaded when it is called: what a daemon or an artifact
@@ -43,16 +47,20 @@ function bareProgram(context: CliContext): Command {
 /**
  * Builds the command line of `ingot`.
  *
- * @param firstWord what is called: only that command is loaded; all of them when it is none
+ * @param words what is called: only that command is loaded; all of them when it is none
  */
-export async function buildProgram(context: CliContext, firstWord?: string): Promise<Command> {
+export async function buildProgram(
+  context: CliContext,
+  words: readonly string[] = [],
+): Promise<Command> {
   const program = bareProgram(context);
+  const [firstWord, ...rest] = words;
   const called = Object.hasOwn(COMMANDS, firstWord ?? '') ? COMMANDS[firstWord ?? ''] : undefined;
   if (called !== undefined) {
-    (await called())(program, context);
+    await (await called())(program, context, rest);
     return program;
   }
-  for (const load of Object.values(COMMANDS)) (await load())(program, context);
+  for (const load of Object.values(COMMANDS)) await (await load())(program, context, []);
   // It reads the commands of the program, so it comes last.
   const { registerCompletion } = await import('./commands/completion.ts');
   registerCompletion(program, context);

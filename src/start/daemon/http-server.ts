@@ -18,9 +18,9 @@ import type { LibraryHealth } from '../../keep/index.ts';
 import {
   type FailureAnswer,
   failureAnswer,
+  loadNativeApi,
   NATIVE_PREFIX,
   type NativeBackend,
-  nativeApi,
   nothingHere,
 } from '../../serve/index.ts';
 import type { DaemonSettings } from '../settings/daemon-settings.ts';
@@ -83,7 +83,7 @@ export async function httpServer(parts: HttpServerParts): Promise<FastifyInstanc
   server.get('/metrics', async (_request, reply) =>
     reply.type(metrics.contentType).send(await metrics.text()),
   );
-  await server.register(nativeApi, {
+  await server.register(await loadNativeApi(), {
     prefix: NATIVE_PREFIX,
     backend: parts.backend,
     clock: parts.clock,

@@ -4,6 +4,8 @@ import { xzCompressor, zstdCompressor } from '../../../capture/adapters/compress
 import { gzipCompressor, type StreamCompressor } from '../../../capture/index.ts';
 import { openFastestCodec } from '../../../keep/adapters/fastest-segment-codec.ts';
 
+export { xzCompressor, zstdCompressor };
+
 /** What `-C` takes. */
 export const COMPRESSIONS = ['none', 'gzip', 'zstd', 'lzma'] as const;
 

@@ -1,7 +1,5 @@
 import { Command, Option } from '@commander-js/extra-typings';
-import { xzCompressor, zstdCompressor } from '../../../../capture/adapters/compressors.ts';
 import type { DataCoding } from '../../../../publish/index.ts';
-import { compressorNamed } from '../../support/stream-compressors.ts';
 
 /** Names of compressions as mender-artifact has them; its lzma is xz. */
 const COMPRESSIONS = [
@@ -24,11 +22,13 @@ export function compressionOption() {
   );
 }
 
-/** Opens the compressor that goes with a name. */
+/** Opens the compressor that goes with a name; engines are loaded here, and only for whom codes. */
 export async function dataCoding(name: CompressionName): Promise<DataCoding> {
+  if (name === 'none') return { compression: 'none', compressor: undefined };
+  const { compressorNamed, xzCompressor, zstdCompressor } = await import(
+    '../../support/stream-compressors.ts'
+  );
   switch (name) {
-    case 'none':
-      return { compression: 'none', compressor: undefined };
     case 'gzip':
       return { compression: 'gzip', compressor: await compressorNamed('gzip') };
     case 'lzma':

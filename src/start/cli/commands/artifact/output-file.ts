@@ -30,6 +30,8 @@ async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number 
 
 /** Small pieces are gathered up to this. */
 const GATHER_BYTES = 1024 * 1024;
+/** So much is handed to the disk at once. */
+const SYNC_BYTES = 64 * 1024 * 1024;
 /** Larger ones are written as they are. */
 const LARGE_BYTES = 256 * 1024;
 
@@ -45,6 +47,8 @@ class PartialFile implements OutputFile {
   /** The block that is being written, and when it is. */
   #other: Buffer | undefined;
   #writing: Promise<void> = Promise.resolve();
+  #syncing: Promise<void> | undefined;
+  #unsyncedBytes = 0;
   #isCommitted = false;
 
   constructor(name: string, partial: string, handle: FileHandle) {
@@ -82,6 +86,7 @@ class PartialFile implements OutputFile {
   async commit(): Promise<void> {
     await this.#flush();
     try {
+      await this.#syncing;
       await this.#handle.sync();
       await rename(this.#partial, this.name);
       this.#isCommitted = true;
@@ -92,7 +97,7 @@ class PartialFile implements OutputFile {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#writing.catch(() => undefined);
+    await Promise.allSettled([this.#writing, this.#syncing]);
     await this.#handle.close();
     if (!this.#isCommitted) await rm(this.#partial, { force: true });
   }
@@ -115,11 +120,25 @@ class PartialFile implements OutputFile {
   #begin(bytes: Uint8Array): void {
     const at = this.#at;
     this.#at += bytes.byteLength;
-    this.#writing = writeAll(this.#handle, bytes, at).catch((thrown: unknown) => {
-      throw targetFailure(thrown, this.name);
-    });
+    this.#writing = writeAll(this.#handle, bytes, at).then(
+      () => this.#syncNowAndThen(bytes.byteLength),
+      (thrown: unknown) => {
+        throw targetFailure(thrown, this.name);
+      },
+    );
     // Whoever writes next, or commits, hears of it.
     this.#writing.catch(() => undefined);
+  }
+
+  /** Has the disk at work meanwhile, so that the commit has little left to wait for. */
+  #syncNowAndThen(writtenBytes: number): void {
+    this.#unsyncedBytes += writtenBytes;
+    if (this.#unsyncedBytes < SYNC_BYTES) return;
+    this.#unsyncedBytes = 0;
+    // One after another; the first failure stays, and the commit hears of it.
+    const syncing = (this.#syncing ?? Promise.resolve()).then(() => this.#handle.datasync());
+    syncing.catch(() => undefined);
+    this.#syncing = syncing;
   }
 }
 

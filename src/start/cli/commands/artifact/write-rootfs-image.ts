@@ -1,6 +1,6 @@
 import { tmpdir } from 'node:os';
 import type { Command } from '@commander-js/extra-typings';
-import { type Digest, formatDuration } from '../../../../base/index.ts';
+import { type Digest, type DigestStream, formatDuration } from '../../../../base/index.ts';
 import {
   type ArtifactHeader,
   checkNewPayloadName,
@@ -9,7 +9,6 @@ import {
   rootfsHeader,
 } from '../../../../bytes/index.ts';
 import type { SnapshotSource } from '../../../../capture/index.ts';
-import { openThreadedDigestStream } from '../../../../keep/adapters/threaded-digest-stream.ts';
 import {
   type ArtifactPayload,
   writeArtifact,
@@ -17,7 +16,6 @@ import {
 } from '../../../../publish/index.ts';
 import type { CliContext } from '../../context.ts';
 import { PROFILE_OPTION } from '../../support/daemon-access.ts';
-import { isPipe } from '../../support/snapshot-output.ts';
 import { chosenCompression, compressionOption, dataCoding } from './compression-option.ts';
 import { openSigner, withKeyOptions } from './key-options.ts';
 import { type SpooledPayload, spoolPayload } from './payload-spool.ts';
@@ -125,7 +123,7 @@ export function registerWriteRootfsImage(write: Command, context: CliContext): v
         : undefined;
     const plain = spooled?.payload ?? payload.plain;
     // Nothing is said while something is frozen whose pipe may end on it.
-    const progress = options.progress && (live === undefined || !isPipe(2));
+    const progress = options.progress && (live === undefined || !(await isPipe(2)));
     await runWrite(context, { ...options, progress }, async (target, run) =>
       coded !== undefined && compression === 'gzip'
         ? await writeArtifactOfSegments(
@@ -137,7 +135,7 @@ export function registerWriteRootfsImage(write: Command, context: CliContext): v
               ...run,
               ...(await dataCoding(compression)),
               signer,
-              openDigestStream: openThreadedDigestStream,
+              openDigestStream: await threadedDigests(),
               payloads: [plain],
               header: ([digest]) => header(digest as Digest),
             },
@@ -162,4 +160,16 @@ function sayFreeze(context: CliContext, source: SnapshotSource): void {
   const { freezeMs, consistency } = source.facts();
   for (const notice of source.notices()) context.stderr.write(`note: ${notice}\n`);
   context.stderr.write(`frozen for ${formatDuration(freezeMs)}, consistency: ${consistency}\n`);
+}
+
+/** Threads are loaded for whom hashes: an image of the library brings its digest. */
+async function threadedDigests(): Promise<() => DigestStream> {
+  const { openThreadedDigestStream } = await import(
+    '../../../../keep/adapters/threaded-digest-stream.ts'
+  );
+  return openThreadedDigestStream;
+}
+
+async function isPipe(fd: number): Promise<boolean> {
+  return (await import('../../support/snapshot-output.ts')).isPipe(fd);
 }

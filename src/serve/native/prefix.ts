@@ -1,0 +1,2 @@
+/** Where the native API lies. */
+export const NATIVE_PREFIX = '/api/ingot/v1';

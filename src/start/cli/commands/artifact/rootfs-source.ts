@@ -1,0 +1,27 @@
+import type { SnapshotSource } from '../../../../capture/index.ts';
+import type { ArtifactPayload } from '../../../../publish/index.ts';
+import type { RemotePayload } from '../../../client/coded-image.ts';
+import type { CliContext } from '../../context.ts';
+
+/** What opening a payload may need. */
+export interface RootfsPayloadSetup {
+  readonly context: CliContext;
+  readonly profile?: string | undefined;
+  readonly sshArgs?: readonly string[] | undefined;
+  /** A folder of the filesystem, or a block device, of a device over ssh. */
+  readonly source: string;
+  /** Where the artifact goes. */
+  readonly outputPath: string;
+  /** Where a payload is put that must be read twice. */
+  readonly tmp?: string | undefined;
+}
+
+/** A root filesystem: to be coded, or as segments that are there already too. */
+export interface RootfsPayload extends AsyncDisposable {
+  readonly plain: ArtifactPayload;
+  readonly coded: RemotePayload | undefined;
+  /** Whether it cannot be read to find its digest, and again to be written. */
+  readonly isReadOnce: boolean;
+  /** What is frozen while it is read; undefined where nothing of this machine is. */
+  readonly live?: SnapshotSource | undefined;
+}
