@@ -34,7 +34,7 @@ test('a daemon with a certificate speaks TLS, and only to who trusts it', async 
     dataDirectory: join(folder, 'data'),
     listen: { host: '127.0.0.1', port: 0 },
     publicUrl: undefined,
-    tls: { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') },
+    tls: { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8'), certPath: cert },
     trustProxy: false,
     logLevel: 'error',
     engine: 'zlib',

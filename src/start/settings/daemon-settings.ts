@@ -135,7 +135,9 @@ export interface DaemonSettings {
   /** Base of absolute URLs, without a slash at its end; they are never built from `Host`. */
   readonly publicUrl: string | undefined;
   /** PEM texts, where the daemon speaks TLS itself. */
-  readonly tls: { readonly cert: string; readonly key: string } | undefined;
+  readonly tls:
+    | { readonly cert: string; readonly key: string; readonly certPath: string }
+    | undefined;
   readonly trustProxy: boolean;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
   /** Which engine codes segments; `auto` takes the fastest that passes its self-test. */
@@ -255,5 +257,5 @@ function readTls(cert: string | undefined, key: string | undefined): DaemonSetti
   if (cert === undefined || key === undefined) {
     throw new IngotError('settings-invalid', 'tls-cert and tls-key belong together');
   }
-  return { cert: readSmallFile(cert), key: readSmallFile(key) };
+  return { cert: readSmallFile(cert), key: readSmallFile(key), certPath: resolve(cert) };
 }

@@ -128,7 +128,8 @@ export function keepLocalProfile(env: Env, profile: Profile & { readonly data: s
   const isSame =
     known?.url === profile.url &&
     known.client === profile.client &&
-    known.secret === profile.secret;
+    known.secret === profile.secret &&
+    (profile.ca === undefined || known.ca === profile.ca);
   if (!isSame || current.default === undefined) {
     writeProfiles(env, {
       default: current.default ?? name,

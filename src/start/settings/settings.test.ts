@@ -140,6 +140,8 @@ describe('profiles', () => {
     assert.equal(readProfiles(env).default, 'local');
     assert.equal(keepLocalProfile(env, { ...local, url: 'http://127.0.0.1:9' }), 'local');
     assert.equal(readProfiles(env).profiles['local']?.url, 'http://127.0.0.1:9');
+    keepLocalProfile(env, { ...local, ca: '/etc/ingot/cert.pem' });
+    assert.equal(chooseProfile(env, 'local').ca, '/etc/ingot/cert.pem');
     assert.equal(keepLocalProfile(env, { ...local, data: '/srv/other' }), 'local-2');
     assert.equal(readProfiles(env).default, 'local');
     const before = readFileSync(profilesPath(env), 'utf8');

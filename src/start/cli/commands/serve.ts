@@ -98,6 +98,8 @@ async function serve(context: CliContext, settings: DaemonSettings): Promise<voi
       client: daemon.localClient.client,
       secret: daemon.localClient.secret,
       data: settings.dataDirectory,
+      // A certificate that the machine signed itself is trusted by the machine itself.
+      ...(settings.tls === undefined ? {} : { ca: settings.tls.certPath }),
     });
     context.stderr.write(`Profile ${name} reaches this daemon: ingot images list\n`);
   }
