@@ -304,6 +304,11 @@ export function catalogueContract(adapter: string, open: () => Promise<Catalogue
       assert.equal(await catalogue.touchJob('job-00001', 'a', { checkpoint: 'x' }), true);
       assert.equal((await catalogue.claimJob('b', 20, 30, ['backup', 'verify']))?.checkpoint, 'x');
       assert.equal(await catalogue.touchJob('job-00001', 'a', { checkpoint: 'y' }), false);
+      await catalogue.releaseJob('job-00001', 'a');
+      assert.equal((await catalogue.job('job-00001'))?.state, 'running');
+      await catalogue.releaseJob('job-00001', 'b');
+      const again = await catalogue.claimJob('b', 20, 30, ['verify']);
+      assert.deepEqual([again?.attempts, again?.checkpoint], [2, 'x']);
       const end = { state: 'done', outcome: '', finishedAt: 21 } as const;
       assert.equal(await catalogue.finishJob('job-00001', 'a', end), false);
       assert.equal(await catalogue.finishJob('job-00001', 'b', end), true);

@@ -105,6 +105,7 @@ const NAMES = [
   'pages',
   'placesFor',
   'quarantine',
+  'releaseJob',
   'releasePages',
   'reserveImage',
   'retirePack',

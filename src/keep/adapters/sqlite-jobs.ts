@@ -134,6 +134,15 @@ export function jobCalls(db: SqliteConnection) {
       return changed === 1;
     },
 
+    releaseJob(jobId: string, owner: string): void {
+      db.run(
+        `UPDATE state.jobs SET state = 'queued', attempts = attempts - 1
+           WHERE id = ? AND owner = ? AND state = 'running'`,
+        jobId,
+        owner,
+      );
+    },
+
     cancelJob(jobId: string, now: number): void {
       db.run(
         `UPDATE state.jobs SET state = 'cancelled', finished_at = ?

@@ -66,6 +66,8 @@ export interface JobCatalogue {
     owner: string,
     end: Pick<Job, 'state' | 'outcome' | 'finishedAt'>,
   ): Promise<boolean>;
+  /** Queues a running job again as if this attempt had not been made. */
+  releaseJob(jobId: string, owner: string): Promise<void>;
   /** Ends a job that is queued or running, whoever owns it. */
   cancelJob(jobId: string, now: number): Promise<void>;
   /** Queues every running job again: nobody else works on this library. */

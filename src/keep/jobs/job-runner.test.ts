@@ -77,11 +77,11 @@ describe('jobs', () => {
     assert.equal((await ended(runner, job)).state, 'cancelled');
   });
 
-  test('what an ended daemon was doing goes on from its checkpoint, three attempts at most', async () => {
+  test('what an ended daemon was doing goes on from its checkpoint, however often it ends', async () => {
     await using catalogue = memoryCatalogue();
     const seen: string[] = [];
     let job: Job | undefined;
-    for (let attempt = 1; attempt <= 3; attempt++) {
+    for (let attempt = 1; attempt <= 5; attempt++) {
       const inside = Promise.withResolvers<void>();
       await using runner = runnerOf(catalogue, async (_job, control) => {
         seen.push(control.checkpoint);
@@ -94,10 +94,49 @@ describe('jobs', () => {
       job ??= await runner.add('verify', '');
       await inside.promise;
     }
-    assert.deepEqual(seen, ['', 'after 1', 'after 2']);
+    assert.deepEqual(seen, ['', 'after 1', 'after 2', 'after 3', 'after 4']);
     await using runner = runnerOf(catalogue, async () => '');
     await runner.start();
     assert.ok(job !== undefined);
+    assert.equal((await ended(runner, job)).state, 'done');
+  });
+
+  test('what three daemons have crashed over is given up, and cleaned up after', async () => {
+    await using catalogue = memoryCatalogue();
+    const given: string[] = [];
+    await using runner = new JobRunner(catalogue, clock, silentLog, {});
+    const job = await runner.add('verify', '');
+    for (const [n, crashed] of ['one', 'two', 'three'].entries()) {
+      assert.equal((await catalogue.claimJob(crashed, n, n + 1, ['verify']))?.id, job.id);
+    }
+    runner.learn('verify', async () => 'never', {
+      onGivenUp: async ({ id }, reason) => void given.push(`${id} ${String(reason)}`),
+    });
+    await runner.start();
     assert.equal((await ended(runner, job)).state, 'failed');
+    assert.match(given.join(), new RegExp(`^${job.id} .*was given up after 3 attempts`));
+  });
+
+  test('jobs of a kind with a number of its own leave places for others', async () => {
+    await using catalogue = memoryCatalogue();
+    const go = Promise.withResolvers<string>();
+    await using runner = runnerOf(catalogue, async () => 'verified');
+    let running = 0;
+    let most = 0;
+    const work: JobWork = async () => {
+      running += 1;
+      most = Math.max(most, running);
+      await go.promise;
+      running -= 1;
+      return '';
+    };
+    runner.learn('import', work, { atOnce: 2 });
+    const imports = await Promise.all(
+      ['a', 'b', 'c', 'd', 'e'].map((x) => runner.add('import', x)),
+    );
+    assert.equal((await ended(runner, await runner.add('verify', ''))).state, 'done');
+    go.resolve('');
+    for (const job of imports) assert.equal((await ended(runner, job)).state, 'done');
+    assert.equal(most, 2);
   });
 });

@@ -240,8 +240,11 @@ export class JobRunner implements AsyncDisposable {
       const outcome = await this.#work(job, running, signal);
       await this.#finish(job, 'done', outcome);
     } catch (error) {
-      // An ending daemon leaves the job as it is: the next one claims it.
-      if (this.#end.signal.aborted) return;
+      // An ending daemon leaves the job to the next one; only those that crash over it count.
+      if (this.#end.signal.aborted) {
+        await this.#catalogue.releaseJob(job.id, this.#owner);
+        return;
+      }
       if (!isFailure(error))
         this.#log.error('a job failed by a bug', { job: job.id, error: stackOf(error) });
       const code = isFailure(error) ? error.code : 'bug';

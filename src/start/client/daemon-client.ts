@@ -113,15 +113,19 @@ export class DaemonClient implements Disposable {
     return parseAs(shape, await readAnswer(answer));
   }
 
-  /** Yields all images that the profile may see, in the order of their ids. */
-  async *images(): AsyncGenerator<Image, void, undefined> {
-    let after = '';
+  /**
+   * Yields all images that the profile may see, in the order of their ids.
+   *
+   * @param status only those in this state; those that can be read when it is not given
+   */
+  async *images(status?: string): AsyncGenerator<Image, void, undefined> {
+    const query = new URLSearchParams(status === undefined ? {} : { status });
     for (;;) {
-      const path = `/images${after === '' ? '' : `?after=${encodeURIComponent(after)}`}`;
+      const path = query.size === 0 ? '/images' : `/images?${query.toString()}`;
       const page = await this.json(imagePageSchema, { method: 'GET', path });
       for (const image of page.images) yield imageFromWire(image);
       if (page.next === null) return;
-      after = page.next;
+      query.set('after', page.next);
     }
   }
 

@@ -64,6 +64,10 @@ export async function httpServer(parts: HttpServerParts): Promise<FastifyInstanc
   server.setNotFoundHandler((request, reply) => {
     answerFailure(reply, nothingHere(request.method, request.url.replace(/[?#].*$/, '')));
   });
+  server.addHook('preParsing', async (request, reply) => {
+    const asks = /\b100-continue\b/i.test(request.headers.expect ?? '');
+    if (asks && !reply.raw.headersSent) reply.raw.writeContinue();
+  });
   const metrics = daemonMetrics(parts.gauges);
   server.addHook('onResponse', async (request, reply) => {
     const seconds = reply.elapsedTime / 1000;
@@ -138,6 +142,11 @@ function listener(tls: DaemonSettings['tls'], handler: RequestListener): Server 
     keepAliveTimeout: 75_000,
     maxHeaderSize: 32 * 1024,
   };
-  if (tls === undefined) return createHttpServer(limits, handler);
-  return createHttpsServer({ ...limits, ...tls }, handler);
+  const server =
+    tls === undefined
+      ? createHttpServer(limits, handler)
+      : createHttpsServer({ ...limits, ...tls }, handler);
+  // Who asks before it sends is told to go on once it is known who it is.
+  server.on('checkContinue', handler);
+  return server;
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, readdirSync } from 'node:fs';
 import { request } from 'node:http';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
@@ -156,6 +157,25 @@ describe('an upload in one request', () => {
     assert.equal(await codeOf(sent), 'not-authorized');
     await nothingSpooled();
   });
+});
+
+test('an upload that asks first is let in, or refused before its bytes', async () => {
+  const first = (token: string): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const { hostname, port, pathname } = new URL(`${client.api}/images`);
+      const socket = connect(Number(port), hostname, () => {
+        const lines = [`PUT ${pathname}?name=asks HTTP/1.1`, 'Host: x', 'Content-Length: 900000'];
+        lines.push(`Authorization: Bearer ${token}`, 'Expect: 100-continue', '', '');
+        socket.write(lines.join('\r\n'));
+      });
+      socket.once('data', (bytes) => {
+        resolve(bytes.toString().slice(0, 12));
+        socket.destroy();
+      });
+      socket.on('error', reject);
+    });
+  assert.equal(await first('wrong'), 'HTTP/1.1 401');
+  assert.equal(await first(client.token), 'HTTP/1.1 100');
 });
 
 describe('an upload in pieces', () => {

@@ -82,6 +82,9 @@ describe('an import by URL', () => {
     const missing = await runCli(['images', 'import', `${base}/no`, '-n', 'none'], daemon.env);
     assert.equal(missing.status, 42);
     assert.match(missing.stderr, /answers 404/);
+    const listed = await runCli(['images', 'list', '--status', 'failed', '--json'], daemon.env);
+    const failed = JSON.parse(listed.stdout) as { name: string; failure: string }[];
+    assert.match(failed.find(({ name }) => name === 'none')?.failure ?? '', /answers 404/);
   });
 
   test('goes on where the connection broke, if the file is the same', async () => {

@@ -14,6 +14,7 @@ const EXAMPLES = `
 Examples:
   ingot images list                    own images and public ones
   ingot images list --type snapshot    only what was captured from something that ran
+  ingot images list --status failed    what an import could not make; images show --long says why
   ingot images list --json | jq -r '.[].id'
 `;
 
@@ -27,13 +28,18 @@ export function registerImagesList(images: Command, context: CliContext): void {
     .addOption(
       new Option('--type <type>', 'only these').choices(['official', 'upload', 'snapshot']),
     )
+    .addOption(
+      new Option('--status <status>', 'only these; own ones that are being made or failed').choices(
+        ['creating', 'available', 'deprecated', 'failed'],
+      ),
+    )
     .option('--json', 'as JSON')
     .option(...PROFILE_OPTION)
     .addHelpText('after', EXAMPLES)
     .action(async (options) => {
       using client = openClient(context, options);
       const found: Image[] = [];
-      for await (const image of client.images()) {
+      for await (const image of client.images(options.status)) {
         const type = image.isOfficial ? 'official' : image.kind;
         if (options.type === undefined || options.type === type) found.push(image);
       }

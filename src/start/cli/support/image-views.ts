@@ -98,6 +98,7 @@ function longFields(image: Image): [string, string][] {
     ['filesystem', capture.filesystem ?? ''],
     ['source', capture.source],
     ['free_space', capture.freeSpace],
+    ...(image.failure === undefined ? [] : [['failure', image.failure] as [string, string]]),
   ];
 }
 
@@ -128,5 +129,6 @@ export function imageJson(image: Image): Record<string, unknown> {
     filesystem: image.capture.filesystem ?? null,
     source: image.capture.source,
     free_space: image.capture.freeSpace,
+    failure: image.failure ?? null,
   };
 }
