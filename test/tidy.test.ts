@@ -39,6 +39,26 @@ function copyOfTheFlow(): string {
   return copy;
 }
 
+describe('the table of faults', () => {
+  const rows = readFileSync(join(root, 'docs/faults.md'), 'utf8')
+    .split('\n')
+    .filter((line) => line.startsWith('| ') && !line.startsWith('| fault '));
+
+  test('names tests that exist, at least one for each fault', () => {
+    assert.ok(rows.length > 20);
+    for (const row of rows) {
+      let text = '';
+      let tests = 0;
+      for (const [, file, name] of row.matchAll(/`((?:src|test)\/[^`]+\.ts)`|“([^”]+)”/g)) {
+        if (file !== undefined) text = readFileSync(join(root, file), 'utf8');
+        if (file !== undefined) tests += 1;
+        else assert.ok(text.includes(name ?? ''), `no test has “${name}” in its name`);
+      }
+      assert.ok(tests > 0, `no test in: ${row}`);
+    }
+  });
+});
+
 describe('the house', () => {
   test('every folder of src is in flow.json and sorts in that order', () => {
     for (const folder of folders) assert.ok(flow.includes(folder), `${folder} is not in flow.json`);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { ManualClock } from '../../../test/fakes/manual-clock.ts';
-import { silentLog } from '../../base/index.ts';
+import { newId, silentLog } from '../../base/index.ts';
 import { memoryCatalogue } from '../adapters/sqlite-catalogue.ts';
 import { JobRunner } from './job-runner.ts';
 import { type Schedule, Schedules } from './schedules.ts';
@@ -94,5 +94,34 @@ describe('schedules', () => {
     const [backup] = (await stage.schedules?.list()) ?? [];
     assert.deepEqual([backup?.kind, backup?.last?.state], ['backup', 'done']);
     assert.equal(backup?.nextAt, START + 4 * period + 10_000);
+  });
+
+  test('do not wait for the next time of a clock that was once a year ahead', async () => {
+    await using stage = new Stage();
+    const future = START + 365 * DAY_MS;
+    for (const kind of ['backup', 'verify'] as const) {
+      await stage.catalogue.addJob({
+        id: newId('job'),
+        kind,
+        subject: '',
+        accountId: undefined,
+        state: 'done',
+        owner: '',
+        leaseUntil: 0,
+        attempts: 1,
+        doneBytes: 0,
+        totalBytes: undefined,
+        stage: '',
+        checkpoint: '',
+        outcome: '{}',
+        createdAt: future,
+        finishedAt: future,
+      });
+    }
+    await stage.start();
+    await stage.clock.advance(120_000);
+    assert.equal(stage.done.length, 2);
+    await stage.clock.advance(DAY_MS);
+    assert.equal(stage.done.length, 4, 'once a day from then on');
   });
 });

@@ -66,7 +66,10 @@ export class Schedules implements AsyncDisposable {
   async #stateOf(schedule: Schedule): Promise<ScheduleState> {
     const { kind, pattern } = schedule;
     const last = await this.#parts.catalogue.lastJob(kind, '');
-    const nextAt = schedule.nextAfter(last?.createdAt ?? this.#parts.madeAt);
+    const now = this.#parts.clock.now();
+    // Work of the future comes from a clock that was wrong: waiting for that time may take years.
+    const isOfFuture = last !== undefined && last.createdAt > now;
+    const nextAt = isOfFuture ? now : schedule.nextAfter(last?.createdAt ?? this.#parts.madeAt);
     return { kind, pattern, nextAt, last };
   }
 
