@@ -38,7 +38,7 @@ export class DigestBlocks {
     this.#hand();
     for (let left = lengthBytes; left > 0; left -= MAX_ZEROS) {
       signal?.throwIfAborted();
-      this.#under.push(this.#stream.zeros(Math.min(left, MAX_ZEROS)));
+      this.#push(this.#stream.zeros(Math.min(left, MAX_ZEROS)));
       while (this.#under.length > BLOCKS) await this.#under.shift();
     }
   }
@@ -60,10 +60,15 @@ export class DigestBlocks {
     const under = this.#stream.update(block.subarray(0, this.#filledBytes)).then(() => {
       this.#free.push(block);
     });
-    under.catch(() => undefined);
-    this.#under.push(under);
+    this.#push(under);
     this.#current = undefined;
     this.#filledBytes = 0;
+  }
+
+  #push(under: Promise<void>): void {
+    // Who gives the digest up waits for nothing: then nobody is told that the rest of it failed.
+    under.catch(() => undefined);
+    this.#under.push(under);
   }
 
   async #freeBlock(): Promise<Buffer> {
