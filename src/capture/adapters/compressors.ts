@@ -17,6 +17,11 @@ function piecesInFlight(limit: number): number {
   return Math.min(2 * availableParallelism() + 2, limit);
 }
 
+/** The most that zstd makes of a piece. @see zstd.h ZSTD_COMPRESSBOUND */
+function zstdBound(lengthBytes: number): number {
+  return lengthBytes + Math.ceil(lengthBytes / 256) + 64 * 1024;
+}
+
 /**
  * zstd: frames one after another, which every zstd decoder takes (RFC 8878 section 3.1).
  *
@@ -29,7 +34,8 @@ export function zstdCompressor(level = 3): StreamCompressor {
     pieceBytes: ZSTD_PIECE_BYTES,
     piecesInFlight: piecesInFlight(MAX_ZSTD_IN_FLIGHT),
     header: zstdCompressSync(Buffer.alloc(0), options),
-    encode: (plain) => zstdAsync(plain, options),
+    // One output buffer for all: each further one is another trip to the pool, and more memory.
+    encode: (plain) => zstdAsync(plain, { ...options, chunkSize: zstdBound(plain.length) }),
     trailer: () => Buffer.alloc(0),
   };
 }
