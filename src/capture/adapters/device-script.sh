@@ -225,6 +225,10 @@ work() {
       'look '*) look "${line#look }" ;;
       'open '*) open_device "${line#open }" ;;
       sync) sync; say ok ;;
+      provides)
+        # Nothing where there is no Mender client, or where it knows nothing.
+        text "$({ mender-update show-provides || mender show-provides; } </dev/null 2>/dev/null)"
+        ;;
       flush)
         blockdev --flushbufs "$device" || fail "$device: its page cache cannot be dropped"
         say ok

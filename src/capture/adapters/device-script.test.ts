@@ -8,7 +8,7 @@ import { after, before, describe, test } from 'node:test';
 import { isFailure, systemClock } from '../../base/index.ts';
 import { WIRE_CODECS } from '../../bytes/index.ts';
 import { ByteQueue } from '../remote/byte-queue.ts';
-import { parseDeviceFacts } from '../remote/device-facts.ts';
+import { parseDeviceFacts, parseDeviceProvides } from '../remote/device-facts.ts';
 import { DeviceSession } from '../remote/device-session.ts';
 import { ProcessChannel } from './ssh-channel.ts';
 
@@ -32,9 +32,12 @@ before(() => {
 });
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-async function startSession(shell: readonly string[]): Promise<DeviceSession> {
+async function startSession(
+  shell: readonly string[],
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<DeviceSession> {
   const [program = '', ...words] = shell;
-  const child = spawn(program, [...words, SCRIPT], { stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn(program, [...words, SCRIPT], { stdio: ['pipe', 'pipe', 'pipe'], env });
   const channel = new ProcessChannel('here', child);
   const session = new DeviceSession(channel, new ByteQueue(channel.output), systemClock);
   await session.greeted();
@@ -43,6 +46,34 @@ async function startSession(shell: readonly string[]): Promise<DeviceSession> {
 
 for (const shell of SHELLS) {
   describe(`the device script in ${shell.join(' ')}`, () => {
+    test('tells what the client of the device says, or nothing without one', async () => {
+      const bin = mkdtempSync(join(folder, 'bin-'));
+      const PATH = `${bin}:${process.env['PATH'] ?? ''}`;
+      const says = (name: string, words: string): void =>
+        writeFileSync(join(bin, name), `#!/bin/sh\n${words}\n`, { mode: 0o755 });
+      const lines = [
+        'rootfs-image.version=1',
+        'artifact_name=a',
+        'rootfs-image.x.y=a b',
+        'rootfs-image',
+      ];
+      says(
+        'mender-update',
+        `[ "$1" = show-provides ] && printf '%s\\n' ${lines.map((line) => `'${line}'`).join(' ')}`,
+      );
+      await using session = await startSession(shell, { ...process.env, PATH });
+      assert.deepEqual(
+        [...parseDeviceProvides(await session.provides())],
+        [
+          ['rootfs-image.version', '1'],
+          ['rootfs-image.x.y', 'a b'],
+        ],
+      );
+      says('mender-update', 'exit 127');
+      says('mender', 'echo noise >&2; exit 1');
+      assert.equal((await session.provides()).trim(), '');
+    });
+
     test('gives ranges in every coding, and says how many bytes they were', async () => {
       await using session = await startSession(shell);
       await session.open(disk);

@@ -5,7 +5,7 @@ import { readDiskMap, type WireCodec } from '../../bytes/index.ts';
 import { DiskSnapshot, type DiskSnapshotParts } from '../disk-snapshot.ts';
 import type { FreezeLimits } from '../freeze.ts';
 import type { MountEntry } from '../mount-table.ts';
-import { type DeviceFacts, parseDeviceFacts } from '../remote/device-facts.ts';
+import { type DeviceFacts, parseDeviceFacts, parseDeviceProvides } from '../remote/device-facts.ts';
 import type { DeviceSession, FreezePlan } from '../remote/device-session.ts';
 import { locateRemote, type RemoteSource, snapshotPlan } from '../remote/locate-remote.ts';
 import { type AskPassword, logIn, SESSION_COMMAND } from '../remote/log-in.ts';
@@ -143,7 +143,7 @@ async function snapshotParts(
 }
 
 /** A snapshot whose last pass also ends the session, so that a stream that was cut is no success. */
-class RemoteSnapshot implements SnapshotSource {
+class RemoteSnapshot implements CapturedDevice {
   /** The device's architecture as `uname -m` has it. */
   readonly arch: string;
   readonly sizeBytes: number;
@@ -180,6 +180,10 @@ class RemoteSnapshot implements SnapshotSource {
     };
   }
 
+  async provides(): Promise<ReadonlyMap<string, string>> {
+    return parseDeviceProvides(await this.#session.provides());
+  }
+
   facts(): CaptureFacts {
     return this.#snapshot.facts();
   }
@@ -193,6 +197,18 @@ class RemoteSnapshot implements SnapshotSource {
   }
 }
 
+/** A snapshot source on another machine. */
+export interface CapturedDevice extends SnapshotSource {
+  /** The device's architecture as `uname -m` has it. */
+  readonly arch: string;
+  /**
+   * Asks the device's Mender client what is installed: the values of `rootfs-image.…`. Before a pass.
+   *
+   * @returns nothing where there is no client
+   */
+  provides(): Promise<ReadonlyMap<string, string>>;
+}
+
 /**
  * Opens a filesystem or block device of another machine, over ssh, with nothing installed there.
  *
@@ -202,9 +218,7 @@ class RemoteSnapshot implements SnapshotSource {
  * @throws IngotError `request-invalid`, `ssh-failed`, `remote-refused`, `tool-missing`,
  *   `source-not-found`, `source-unsupported`, `target-would-freeze`
  */
-export async function openRemoteSource(
-  request: RemoteRequest,
-): Promise<SnapshotSource & { readonly arch: string }> {
+export async function openRemoteSource(request: RemoteRequest): Promise<CapturedDevice> {
   const target = parseSshTarget(request.url);
   await using undo = new AsyncDisposableStack();
   const script = readFileSync(DEVICE_SCRIPT, 'utf8');

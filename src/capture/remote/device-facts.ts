@@ -106,3 +106,24 @@ export function parseDeviceFacts(text: string): DeviceFacts {
     mounts: parseMountInfo(text.slice(split + '\nmounts\n'.length)),
   };
 }
+
+/** A device may say more than an artifact can carry. */
+const MAX_PROVIDES = 64;
+const MAX_PROVIDE_CHARACTERS = 512;
+
+/**
+ * Parses the answer to `provides`: what the installed root filesystem is.
+ *
+ * @returns the lines of `rootfs-image.`; others say nothing about the filesystem that is copied
+ */
+export function parseDeviceProvides(text: string): ReadonlyMap<string, string> {
+  const provides = new Map<string, string>();
+  for (const line of text.split('\n')) {
+    const equals = line.indexOf('=');
+    const isUsable =
+      line.startsWith('rootfs-image.') && line.length <= MAX_PROVIDE_CHARACTERS && equals > 0;
+    if (!isUsable || /\p{Cc}/u.test(line) || provides.size >= MAX_PROVIDES) continue;
+    provides.set(line.slice(0, equals), line.slice(equals + 1));
+  }
+  return provides;
+}

@@ -91,6 +91,11 @@ export class DeviceSession implements AsyncDisposable {
     return { isDirect: /^direct 1$/m.test(text), blockBytes };
   }
 
+  /** @returns what the device's Mender client says that is installed: lines of `KEY=VALUE`, or none */
+  provides(): Promise<string> {
+    return this.#exchange('provides\n', () => this.#text());
+  }
+
   async sync(): Promise<void> {
     await this.#exchange('sync\n', () => this.#frame('ok'));
   }

@@ -30,6 +30,7 @@ export async function openRemoteDevice(
   setup: RootfsPayloadSetup,
 ): Promise<RootfsPayload> {
   const { context, sshArgs = [] } = setup;
+  await using undo = new AsyncDisposableStack();
   const source = await openRemoteSource({
     url,
     source: setup.source,
@@ -42,11 +43,15 @@ export async function openRemoteDevice(
     forbiddenPaths: writtenMeanwhile(setup),
     signal: context.signal,
   });
+  undo.use(source);
+  const provides = await source.provides();
+  const owned = undo.move();
   return {
     plain: snapshotPayload(source, 'rootfs.ext4'),
     coded: undefined,
     isReadOnce: true,
-    [Symbol.asyncDispose]: () => source[Symbol.asyncDispose](),
+    provides,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }
 

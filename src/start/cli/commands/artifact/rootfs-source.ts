@@ -22,6 +22,8 @@ export interface RootfsPayload extends AsyncDisposable {
   readonly coded: RemotePayload | undefined;
   /** Whether it cannot be read to find its digest, and again to be written. */
   readonly isReadOnce: boolean;
+  /** What the device says that is installed; an artifact of it provides that too. */
+  readonly provides?: ReadonlyMap<string, string> | undefined;
   /** What is frozen while it is read; undefined where nothing of this machine is. */
   readonly live?: SnapshotSource | undefined;
 }

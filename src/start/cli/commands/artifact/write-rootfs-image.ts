@@ -110,7 +110,8 @@ export function registerWriteRootfsImage(write: Command, context: CliContext): v
     const compression = chosenCompression(command);
     const signer = await openSigner(options);
     await using payload = await openRootfsPayload(options.file, { ...options, context });
-    const header = (digest: Digest): ArtifactHeader => rootfsHeader(description, digest);
+    const header = (digest: Digest): ArtifactHeader =>
+      withProvides(rootfsHeader(description, digest), payload.provides);
     const { coded, live } = payload;
     checkNewPayloadName(payload.plain.name);
     const isOnePass =
@@ -172,4 +173,15 @@ async function threadedDigests(): Promise<() => DigestStream> {
 
 async function isPipe(fd: number): Promise<boolean> {
   return (await import('../../support/snapshot-output.ts')).isPipe(fd);
+}
+
+/** Adds what a device provides, as far as the artifact says nothing else. */
+function withProvides(
+  header: ArtifactHeader,
+  provides: ReadonlyMap<string, string> | undefined,
+): ArtifactHeader {
+  if (provides === undefined || provides.size === 0) return header;
+  const { payload } = header;
+  const all = new Map([...provides, ...payload.typeInfo.provides]);
+  return { ...header, payload: { ...payload, typeInfo: { ...payload.typeInfo, provides: all } } };
 }
