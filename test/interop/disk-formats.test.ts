@@ -227,6 +227,43 @@ describe('a hostile disk image', {
     rmSync(join(spoolFolder, 'large'), { force: true });
   });
 
+  test('needs a tool that is there', async () => {
+    const run = runInSandbox({
+      tool: 'no-such-tool',
+      packageName: 'no-package',
+      argv: () => [],
+      inputPath: plain,
+      outputFolder: spoolFolder,
+      limits: SMALL_TOOL_LIMITS,
+      signal: never,
+    });
+    await assert.rejects(
+      run,
+      (thrown) =>
+        isFailure(thrown, 'tool-missing') &&
+        thrown.message === 'no-such-tool is not installed (Debian package no-package)',
+    );
+  });
+
+  test('is converted with limits alone where there are no namespaces', () => {
+    // In this namespace nobody may make another one.
+    const script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"';
+    const module = join(import.meta.dirname, '../../src/capture/adapters/open-image-file.ts');
+    const code = `
+      import { openReceivedFile } from ${JSON.stringify(module)};
+      const [path, spoolFolder] = process.argv.slice(1);
+      const signal = new AbortController().signal;
+      await using source = await openReceivedFile(path, { name: 'disk', freeSpace: 'keep', spoolFolder, signal });
+      const pass = await source.pass('frozen');
+      await pass.end();
+      console.log(source.sizeBytes, source.notices().some((n) => n.startsWith('qemu-img ran without')));`;
+    const node = [process.execPath, '--disable-warning=ExperimentalWarning', '--input-type=module'];
+    const argv = [...node, '-e', code, path('qcow2'), spoolFolder];
+    const unshare = ['--user', '--map-root-user', 'sh', '-c', script, 'sh', ...argv];
+    const { stdout, stderr } = spawnSync('unshare', unshare, { encoding: 'utf8' });
+    assert.equal(stdout, `${SIZE_BYTES} true\n`, stderr);
+  });
+
   test('that never ends is ended, with all that it began', async () => {
     const abort = new AbortController();
     const run = (limits = SMALL_TOOL_LIMITS): Promise<unknown> =>
