@@ -2,7 +2,7 @@
  * Takes the figures of docs/performance.md: Ingot and its peers side by side, on the same files, in
  * turn. Ratios hold where single times do not.
  *
- *   npm run bench -- [--quick] [--rounds N] [--zlib] [import|added|artifact|download|freeze|dump …]
+ *   npm run bench -- [--quick] [--rounds N] [--zlib] [import|added|artifact|download|freeze|dump|restore|pull …]
  *
  * Needs root (it mounts what it makes) and the peers: mender-client, mender-artifact, pigz, restic,
  * borgbackup, casync, nginx-light, time.
@@ -16,6 +16,8 @@ import { artifactFigures } from './artifact.ts';
 import { downloadFigures } from './download.ts';
 import { dumpFigures, freezeFigures } from './freeze.ts';
 import { importFigures } from './import.ts';
+import { pullFigures } from './pull.ts';
+import { restoreFigures } from './restore.ts';
 import { FULL, makeW1, makeW2, makeW3, makeW5, QUICK, type Scale } from './workloads.ts';
 
 /** What every bench is given. */
@@ -40,6 +42,8 @@ const FIGURES = {
   download: downloadFigures,
   freeze: freezeFigures,
   dump: dumpFigures,
+  restore: restoreFigures,
+  pull: pullFigures,
 } as const;
 
 function once(path: string, make: () => void): void {

@@ -16,6 +16,11 @@ test('each frame of the protocol is understood', () => {
     'INGOT data 7 zstd 4096': { kind: 'data', sequence: 7, codec: 'zstd', lengthBytes: 4096 },
     [`INGOT done 7 ${digest}`]: { kind: 'done', sequence: 7, digest },
     'INGOT done 7 -': { kind: 'done', sequence: 7, digest: undefined },
+    [`INGOT sums 3 ${digest} ${digest}${digest}`]: {
+      kind: 'sums',
+      sequence: 3,
+      digests: [digest, `${digest}${digest}`],
+    },
     'INGOT frozen -': { kind: 'frozen', snapshotDevice: undefined },
     'INGOT frozen /dev/vg/s': { kind: 'frozen', snapshotDevice: '/dev/vg/s' },
     'INGOT not-frozen busy it is': { kind: 'not-frozen', why: 'busy', text: 'it is' },
@@ -36,6 +41,7 @@ test('a line that is no frame is none, whatever it holds', () => {
     'INGOT data 1 zstd 1e9',
     'INGOT text 99999999999999999',
     'INGOT done 1 abc',
+    'INGOT sums 1 abc',
     'INGOT not-frozen maybe',
   ];
   for (const line of lines) assert.equal(parsePullFrame(line), undefined, line);

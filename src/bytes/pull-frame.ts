@@ -24,6 +24,7 @@ export type PullFrame =
       readonly lengthBytes: number;
     }
   | { readonly kind: 'done'; readonly sequence: number; readonly digest: string | undefined }
+  | { readonly kind: 'sums'; readonly sequence: number; readonly digests: readonly string[] }
   | { readonly kind: 'frozen'; readonly snapshotDevice: string | undefined }
   | { readonly kind: 'not-frozen'; readonly why: 'busy' | 'failed'; readonly text: string }
   | { readonly kind: 'not-thawed'; readonly text: string }
@@ -50,6 +51,13 @@ function parseDone(words: readonly string[]): PullFrame | undefined {
   const digest = words[2] ?? '';
   if (sequence === undefined || !/^(-|[0-9a-f]{64})$/.test(digest)) return undefined;
   return { kind: 'done', sequence, digest: digest === '-' ? undefined : digest };
+}
+
+function parseSums(words: readonly string[]): PullFrame | undefined {
+  const sequence = wholeNumber(words[1]);
+  const digests = words.slice(2);
+  const areHex = digests.every((digest) => /^([0-9a-f]{64}){1,2}$/.test(digest));
+  return sequence === undefined || !areHex ? undefined : { kind: 'sums', sequence, digests };
 }
 
 function parseRefusal(words: readonly string[]): PullFrame | undefined {
@@ -86,6 +94,8 @@ export function parsePullFrame(line: string): PullFrame | undefined {
       return parseData(words);
     case 'done':
       return parseDone(words);
+    case 'sums':
+      return parseSums(words);
     case 'frozen':
       return { kind, snapshotDevice: words[1] === '-' ? undefined : words[1] };
     case 'not-frozen':

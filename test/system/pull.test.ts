@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
+import { spawn } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import {
   chmodSync,
   closeSync,
@@ -9,6 +11,7 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -37,6 +40,7 @@ import { type SshDaemon, SUDO_PASSWORD, sshDaemonIsMissing, startSshDaemon } fro
 
 const CANCELLED = 130;
 const FREEZE_LOST = 47;
+const FREEZE_TIMEOUT = 48;
 const SOURCE_FROZEN = 41;
 const SOURCE_NOT_FOUND = 42;
 const SOURCE_TRUNCATED = 45;
@@ -284,49 +288,118 @@ describe('snapshot pull over a real sshd', { skip: missing ?? false }, () => {
     await assertThawed(disk.mountPoint);
   });
 
-  test('a killed ssh thaws at once and fails the capture', async () => {
-    await whileFrozen(async ({ command, disk }) => {
-      process.kill(sshOf(command.pid), 'SIGKILL');
-      assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 4000), 'still frozen');
-    });
+  testFrozen('a killed ssh thaws at once and fails the capture', async ({ command, disk }) => {
+    process.kill(sshOf(command.pid), 'SIGKILL');
+    assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 4000), 'still frozen');
   });
 
-  test('a killed ingot thaws at once', async () => {
-    await whileFrozen(async ({ command, disk }) => {
-      process.kill(command.pid, 'SIGKILL');
-      assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 4000), 'still frozen');
-    });
+  testFrozen('a killed ingot thaws at once', async ({ command, disk }) => {
+    process.kill(command.pid, 'SIGKILL');
+    assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 4000), 'still frozen');
   });
 
-  test('a cancelled ingot thaws, and says that it was cancelled', async () => {
-    await whileFrozen(async ({ command, disk }) => {
+  testFrozen(
+    'a cancelled ingot thaws, and says that it was cancelled',
+    async ({ command, disk }) => {
       process.kill(command.pid, 'SIGINT');
       assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 4000), 'still frozen');
-    }, CANCELLED);
+    },
+    CANCELLED,
+  );
+
+  testFrozen('a still ssh thaws after the beats are missed', async ({ command, disk }) => {
+    const ssh = sshOf(command.pid);
+    process.kill(ssh, 'SIGSTOP');
+    try {
+      const writer = startWriter(disk.mountPoint);
+      assert.equal(await settlesWithin(writer.done, 2500), false, 'it thawed too early');
+      assert.ok(await settlesWithin(writer.done, 8000), 'still frozen');
+    } finally {
+      process.kill(ssh, 'SIGCONT');
+    }
   });
 
-  test('an ssh that stands still thaws after the beats are missed', async () => {
-    await whileFrozen(async ({ command, disk }) => {
-      const ssh = sshOf(command.pid);
-      process.kill(ssh, 'SIGSTOP');
-      try {
-        const writer = startWriter(disk.mountPoint);
-        assert.equal(await settlesWithin(writer.done, 2500), false, 'it thawed too early');
-        assert.ok(await settlesWithin(writer.done, 8000), 'still frozen');
-      } finally {
-        process.kill(ssh, 'SIGCONT');
+  testFrozen('a killed guard on the device thaws, and fails the capture', async ({ disk }) => {
+    const guard = await eventually('a guard', () => guardOf(disk.mountPoint));
+    process.kill(guard, 'SIGKILL');
+    assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 4000), 'still frozen');
+  });
+
+  test('a pre-copy that is not done in time thaws at its limit', async () => {
+    const thawed = async ({ disk }: Held): Promise<void> => {
+      assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 5000), 'still frozen');
+    };
+    await whileFrozenAfterPrecopy(thawed, FREEZE_TIMEOUT, '--max-freeze', '1s');
+  });
+
+  test('a connection that is lost before the freeze fails the capture', async () => {
+    using disk = loopFilesystem();
+    writeFileSync(join(disk.mountPoint, 'data'), randomBytes(8 * 1024 * 1024));
+    using held = holdUp('zstd', disk);
+    const output = join(disk.scratch, 'out.img');
+    const command = startIngot(pullWords(disk, '--wire', 'zstd', '-o', output));
+    await eventually('a transfer that waits', () => (held.isWaiting() ? true : undefined));
+    await assertThawed(disk.mountPoint);
+    process.kill(sshOf(command.pid), 'SIGKILL');
+    const { status, stderr } = await command.ended;
+    assert.equal(status, SOURCE_TRUNCATED, stderr);
+    assert.equal(existsSync(output), false);
+  });
+
+  test('two snapshots under a writer have whole files only, and none of the first', async () => {
+    using disk = loopFilesystem({ sizeMiB: 256 });
+    writeTree(join(disk.mountPoint, 'tree'));
+    const wanted = treeOf(join(disk.mountPoint, 'tree'));
+    const folder = join(disk.mountPoint, 'written');
+    mkdirSync(folder);
+    const stop = join(disk.scratch, 'stop');
+    const words = ['-c', WRITE_WHOLE_FILES, folder, stop];
+    const writer = spawn('bash', words, { stdio: 'ignore' });
+    try {
+      const names: string[][] = [];
+      for (const name of ['first', 'second']) {
+        await eventually('files of the writer', () =>
+          readdirSync(folder).length > 8 ? true : undefined,
+        );
+        const output = join(disk.scratch, name);
+        const { status, stderr } = await startIngot(pullWords(disk, '-o', output)).ended;
+        assert.equal(status, 0, stderr);
+        run('e2fsck', '-fn', output);
+        const copy = disk.mountImage(output, 'loop,ro');
+        assert.deepEqual(differences(wanted, treeOf(join(copy, 'tree'))), []);
+        const whole = readdirSync(join(copy, 'written')).filter((file) => !file.startsWith('.'));
+        for (const file of whole) {
+          const bytes = readFileSync(join(copy, 'written', file));
+          assert.equal(createHash('md5').update(bytes).digest('hex'), file, `${file} in ${name}`);
+        }
+        names.push(whole);
+        disk.unmountImages();
+        for (const file of readdirSync(folder)) rmSync(join(folder, file), { force: true });
+        run('sync', '-f', folder);
       }
-    });
-  });
-
-  test('a killed guard on the device thaws, and fails the capture', async () => {
-    await whileFrozen(async ({ disk }) => {
-      const guard = await eventually('a guard', () => guardOf(disk.mountPoint));
-      process.kill(guard, 'SIGKILL');
-      assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 4000), 'still frozen');
-    });
+      const [first = [], second = []] = names;
+      assert.deepEqual(
+        second.filter((file) => first.includes(file)),
+        [],
+        'files of the first snapshot that were removed are in the second',
+      );
+    } finally {
+      // Killed, it would leave a child behind that holds the filesystem for a moment.
+      const ended = once(writer, 'exit');
+      writeFileSync(stop, '');
+      await ended;
+    }
   });
 });
+
+/** Writes files that are called by their digest, one after the other, up to 40 of them. */
+const WRITE_WHOLE_FILES = `cd "$0"
+while [ ! -e "$1" ]; do
+  [ $(ls | wc -l) -lt 40 ] || { sleep 0.1; continue; }
+  head -c $((RANDOM * 12)) /dev/urandom > .new
+  sum=$(md5sum < .new)
+  mv .new "\${sum%% *}"
+done`;
 
 function pullWords(disk: LoopFilesystem, ...options: string[]): string[] {
   const ssh = ['-S', '-F', '-S', daemon.config];
@@ -367,26 +440,82 @@ function pullWithStdin(disk: LoopFilesystem, stdin: string, output: string): Pro
   return startIngot([...words, '--source', disk.mountPoint, '-o', output], { stdin }).ended;
 }
 
-/** Runs a body while a capture holds its filesystem frozen, because nobody reads its output. */
-async function whileFrozen(
-  body: (held: {
-    readonly command: RunningCommand;
-    readonly disk: LoopFilesystem;
-  }) => Promise<void>,
+interface Held {
+  readonly command: RunningCommand;
+  readonly disk: LoopFilesystem;
+}
+
+/** Makes a program of the device wait as long as a file is there. @returns lets it go on */
+function holdUp(program: string, disk: LoopFilesystem): Disposable & { isWaiting(): boolean } {
+  const flag = join(disk.scratch, `hold-${program}`);
+  const waiting = join(disk.scratch, `waiting-${program}`);
+  writeFileSync(flag, '');
+  const path = join(daemon.programs, program);
+  writeFileSync(
+    path,
+    `#!/bin/sh\nwhile [ -e ${flag} ]; do : > ${waiting}; sleep 0.05; done\nexec /usr/bin/${program} "$@"\n`,
+  );
+  chmodSync(path, 0o755);
+  return {
+    isWaiting: () => existsSync(waiting),
+    [Symbol.dispose]: () => {
+      rmSync(flag, { force: true });
+      rmSync(path, { force: true });
+    },
+  };
+}
+
+/** A test per way that a capture holds a filesystem frozen. */
+function testFrozen(
+  name: string,
+  body: (held: Held) => Promise<void>,
   exitStatus = FREEZE_LOST,
+): void {
+  test(`${name}, in a single pass`, () => whileFrozenInOnePass(body, exitStatus));
+  test(`${name}, after a pre-copy`, () => whileFrozenAfterPrecopy(body, exitStatus));
+}
+
+/** Runs a body while a capture holds its filesystem frozen, because nobody reads its output. */
+async function whileFrozenInOnePass(
+  body: (held: Held) => Promise<void>,
+  exitStatus: number,
 ): Promise<void> {
   using disk = loopFilesystem();
   writeFileSync(join(disk.mountPoint, 'data'), randomBytes(32 * 1024 * 1024));
   using pipe = openPipe(disk.scratch);
-  const command = startIngot(pullWords(disk), { stdout: pipe.writeEnd });
+  const command = startIngot(pullWords(disk, '--no-precopy'), { stdout: pipe.writeEnd });
   pipe.started();
   await pipe.take(1024);
   await untilFrozen(disk.mountPoint);
   await body({ command, disk });
   // Takes the rest, so that a capture that goes on can end, and must not end well.
   const drained = drain(pipe, command);
-  const { status, signal, stderr } = await command.ended;
+  await assertBrokenOff({ command, disk }, exitStatus);
   await drained;
+}
+
+/** Runs a body while a capture holds its filesystem frozen, because the device cannot hash. */
+async function whileFrozenAfterPrecopy(
+  body: (held: Held) => Promise<void>,
+  exitStatus: number,
+  ...options: string[]
+): Promise<void> {
+  using disk = loopFilesystem();
+  writeFileSync(join(disk.mountPoint, 'data'), randomBytes(8 * 1024 * 1024));
+  using held = holdUp('b2sum', disk);
+  const output = join(disk.scratch, 'out.img');
+  const command = startIngot(pullWords(disk, '-o', output, ...options));
+  // So little comes over so fast that the device is asked for digests only once it is frozen.
+  await eventually('digests that wait', () => (held.isWaiting() ? true : undefined));
+  await untilFrozen(disk.mountPoint);
+  await body({ command, disk });
+  held[Symbol.dispose]();
+  await assertBrokenOff({ command, disk }, exitStatus);
+  assert.equal(existsSync(output), false);
+}
+
+async function assertBrokenOff({ command, disk }: Held, exitStatus: number): Promise<void> {
+  const { status, signal, stderr } = await command.ended;
   if (signal === null) assert.equal(status, exitStatus, stderr);
   await assertThawed(disk.mountPoint);
   await eventually('the end of everything on the device', () =>

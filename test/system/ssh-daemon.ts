@@ -26,6 +26,16 @@ export interface SshDaemon extends AsyncDisposable {
   readonly config: string;
   /** The same with a known host key that is not this daemon's. */
   readonly wrongKeyConfig: string;
+  /** A folder that goes first in the PATH of every session: a test puts programs over the device's. */
+  readonly programs: string;
+}
+
+/** Where a daemon listens. */
+export interface SshDaemonOptions {
+  /** The command that starts sshd goes behind these words: another network namespace. */
+  readonly prefix?: readonly string[];
+  /** IPv4, or IPv6 without brackets. */
+  readonly address?: string;
 }
 
 /** @returns why the daemon cannot run here, or undefined */
@@ -90,11 +100,11 @@ function addUsers(folder: string, undo: DisposableStack): void {
   chmodSync(join(folder, '_etc_sudoers'), 0o440);
 }
 
-function writeConfig(path: string, folder: string, port: number, hostKey: string): void {
+function writeConfig(path: string, { folder, port, hostKey, address }: ConfigFacts): void {
   const known = `${path}-hosts`;
   writeFileSync(known, `device ${hostKey}\n`);
   const host = (name: string, user: string): string => `Host ${name}
-  HostName 127.0.0.1
+  HostName ${address}
   Port ${port}
   User ${user}
   HostKeyAlias device
@@ -109,6 +119,15 @@ function writeConfig(path: string, folder: string, port: number, hostKey: string
   const users = { 'root-device': 'root', 'golden-device': 'golden', 'free-device': 'free' };
   writeFileSync(path, '');
   for (const [name, user] of Object.entries(users)) appendFileSync(path, host(name, user));
+  // For urls with the address itself: everything but the user, whom the url names.
+  appendFileSync(path, host(address, 'root').replace(/ {2}(User|HostName) .*\n/g, ''));
+}
+
+interface ConfigFacts {
+  readonly folder: string;
+  readonly port: number;
+  readonly hostKey: string;
+  readonly address: string;
 }
 
 async function freePort(): Promise<number> {
@@ -141,7 +160,10 @@ function answers(port: number): Promise<boolean> {
 }
 
 /** Starts sshd; its users exist only in this mount namespace. */
-export async function startSshDaemon(): Promise<SshDaemon> {
+export async function startSshDaemon({
+  prefix = [],
+  address = '127.0.0.1',
+}: SshDaemonOptions = {}): Promise<SshDaemon> {
   const undo = new AsyncDisposableStack();
   const folder = mkdtempSync(join(tmpdir(), 'ingot-sshd-'));
   chmodSync(folder, 0o755);
@@ -153,10 +175,12 @@ export async function startSshDaemon(): Promise<SshDaemon> {
   const otherKey = keyPair(join(folder, 'other_key'));
   writeFileSync(join(folder, 'authorized_keys'), `${clientKey}\n`);
   const port = await freePort();
+  const programs = join(folder, 'programs');
+  mkdirSync(programs);
   writeFileSync(
     join(folder, 'sshd_config'),
     `Port ${port}
-ListenAddress 127.0.0.1
+ListenAddress ${address.includes(':') ? `[${address}]` : address}
 HostKey ${join(folder, 'host_key')}
 AuthorizedKeysFile ${join(folder, 'authorized_keys')}
 PidFile none
@@ -165,22 +189,29 @@ UsePAM no
 PasswordAuthentication no
 PermitRootLogin yes
 UseDNS no
+SetEnv PATH=${programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 `,
   );
   mkdirSync('/run/sshd', { recursive: true });
-  const daemon = spawn('/usr/sbin/sshd', ['-D', '-e', '-f', join(folder, 'sshd_config')], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
+  const argv = [...prefix, '/usr/sbin/sshd', '-D', '-e', '-f', join(folder, 'sshd_config')];
+  const daemon = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', 'ignore', 'pipe'] });
   let said = '';
   daemon.stderr.setEncoding('utf8').on('data', (text: string) => {
     said += text;
   });
   undo.defer(() => endProcess(daemon));
   await eventually('sshd listening', () => (said.includes('listening') ? true : undefined));
-  if (!(await answers(port))) throw new Error(`sshd does not answer: ${said}`);
+  if (prefix.length === 0 && !(await answers(port)))
+    throw new Error(`sshd does not answer: ${said}`);
   const config = join(folder, 'ssh_config');
   const wrongKeyConfig = join(folder, 'wrong_key_config');
-  writeConfig(config, folder, port, hostKey);
-  writeConfig(wrongKeyConfig, folder, port, otherKey);
-  return { port, config, wrongKeyConfig, [Symbol.asyncDispose]: () => undo.disposeAsync() };
+  writeConfig(config, { folder, port, hostKey, address });
+  writeConfig(wrongKeyConfig, { folder, port, hostKey: otherKey, address });
+  return {
+    port,
+    config,
+    wrongKeyConfig,
+    programs,
+    [Symbol.asyncDispose]: () => undo.disposeAsync(),
+  };
 }

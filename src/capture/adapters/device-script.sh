@@ -238,6 +238,10 @@ work() {
         # shellcheck disable=SC2086
         read_ranges ${line#read }
         ;;
+      'sums '*)
+        # shellcheck disable=SC2086
+        sum_groups ${line#sums }
+        ;;
       end)
         say bye "$sent"
         return
@@ -255,7 +259,7 @@ fail() {
 
 look() {
   found=
-  for tool in dd blockdev fsfreeze sync gzip pigz zstd sha256sum lvcreate; do
+  for tool in dd blockdev fsfreeze sync gzip pigz zstd sha256sum b2sum lvcreate; do
     has $tool && found="$found $tool"
   done
   number=- kind=missing path=$1
@@ -372,7 +376,7 @@ read_ranges() {
   say data "$sequence" "$codec" $total
   digest=-
   case $codec in
-    zstd) bad=$({ ranges "$@" 5>&6 | zstd -q -1 -c >&3; } 6>&1) ;;
+    zstd) bad=$({ ranges "$@" 5>&6 | zstd -q -1 $one_thread -c >&3; } 6>&1) ;;
     gzip) bad=$({ ranges "$@" 5>&6 | $gzip -1 -c >&3; } 6>&1) ;;
     *)
       if has sha256sum && [ -e /proc/self/fd/3 ]; then
@@ -388,8 +392,56 @@ read_ranges() {
   say "done" "$sequence" "$digest"
 }
 
+# Writes "NUMBER DIGEST" of one group, or what went wrong.
+sum_group() {
+  number=$1
+  shift
+  digest=$(ranges "$@" 5>&6 | $tool)
+  printf '%s %s\n' "$number" "${digest%% *}" >&6
+}
+
+# Groups of ranges, each after a slash; all are read and hashed at the same time.
+sum_groups() {
+  sequence=$1 tool=$2
+  shift 2
+  case $tool in b2sum | sha256sum) ;; *) fail "unknown command: $tool" ;; esac
+  answers=$({ start_groups "$@"; } 6>&1)
+  case $answers in *BYTE*) fail "$device cannot be read at ${answers#*BYTE}" ;; esac
+  digests=
+  number=0
+  while [ $number -lt 16 ]; do
+    found=
+    while read -r key value; do
+      [ "$key" = $number ] && found=$value
+    done <<EOF
+$answers
+EOF
+    [ -n "$found" ] || break
+    digests="$digests $found"
+    number=$((number + 1))
+  done
+  say "sums $sequence$digests"
+}
+
+start_groups() {
+  count=0 group=
+  for word in "$@" /; do
+    if [ "$word" = / ]; then
+      # shellcheck disable=SC2086
+      sum_group $count $group &
+      count=$((count + 1)) group=
+    else
+      group="$group $word"
+    fi
+  done
+  wait
+}
+
 gzip=gzip
 ! has pigz || gzip=pigz
+# A zstd for each request: threads of its own cost more than they bring.
+one_thread=
+! zstd -q -1 --single-thread -c </dev/null >/dev/null 2>&1 || one_thread=--single-thread
 
 say ready 1
 # Descriptor 3 is the stream, a pipe that tee can open by its name and the guard can write to.

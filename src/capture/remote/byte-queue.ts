@@ -1,3 +1,4 @@
+import { isMarkedAsUntransferable } from 'node:worker_threads';
 import { IngotError } from '../../base/index.ts';
 
 /**
@@ -7,10 +8,19 @@ import { IngotError } from '../../base/index.ts';
  */
 export class ByteQueue {
   readonly #source: AsyncIterator<Buffer, undefined>;
+  readonly #ownsPieces: boolean;
   #rest: Buffer = Buffer.alloc(0);
 
-  constructor(source: AsyncIterator<Buffer, undefined>) {
+  /**
+   * @param options `ownsPieces`: nobody else looks at the stream's pieces, so that their memory is
+   *   given back at once where it was copied; the collector would walk the heap for every 64 MB
+   */
+  constructor(
+    source: AsyncIterator<Buffer, undefined>,
+    { ownsPieces = false }: { readonly ownsPieces?: boolean } = {},
+  ) {
     this.#source = source;
+    this.#ownsPieces = ownsPieces;
   }
 
   /** @returns the next bytes, at least one, or undefined at the end of the stream */
@@ -55,14 +65,20 @@ export class ByteQueue {
 
   /** @throws IngotError `source-truncated` when the stream ends before */
   async exactly(lengthBytes: number): Promise<Buffer> {
-    const bytes = Buffer.allocUnsafe(lengthBytes);
-    for (let done = 0; done < lengthBytes; ) {
-      const piece = await this.#more(`${lengthBytes - done} more bytes`);
-      const taken = piece.copy(bytes, done);
-      done += taken;
-      this.putBack(piece.subarray(taken));
-    }
+    const bytes = Buffer.allocUnsafeSlow(lengthBytes);
+    await this.fill(bytes);
     return bytes;
+  }
+
+  /** Fills memory of the caller. @throws IngotError `source-truncated` when the stream ends before */
+  async fill(target: Buffer): Promise<void> {
+    for (let done = 0; done < target.length; ) {
+      const piece = await this.#more(`${target.length - done} more bytes`);
+      const taken = piece.copy(target, done);
+      done += taken;
+      if (taken < piece.length) this.putBack(piece.subarray(taken));
+      else if (this.#ownsPieces) release(piece);
+    }
   }
 
   async #more(wanted: string): Promise<Buffer> {
@@ -72,4 +88,10 @@ export class ByteQueue {
     }
     return piece;
   }
+}
+
+/** Empties the memory that a piece came in: each read of a pipe has its own. */
+function release({ buffer }: Buffer): void {
+  // What was put back in small parts lies in memory that Node hands out in slices.
+  if (buffer instanceof ArrayBuffer && !isMarkedAsUntransferable(buffer)) buffer.transfer(0);
 }

@@ -1,16 +1,17 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { type Clock, IngotError, isFailure } from '../../base/index.ts';
 import {
   type Extent,
   MAX_FRAME_LINE_BYTES,
   type PullFrame,
   parsePullFrame,
+  releaseMemory,
   totalBytes,
   type WireCodec,
 } from '../../bytes/index.ts';
 import type { ByteQueue } from './byte-queue.ts';
 import type { DeviceChannel } from './device-channel.ts';
-import { readWirePayload } from './wire-payload.ts';
+import { takeWirePayload, unpackFrame } from './wire-payload.ts';
 
 const BEAT_EVERY_MS = 1000;
 /** Facts of a device with thousands of mounts and disks; more is refused. */
@@ -18,6 +19,24 @@ const MAX_TEXT_BYTES = 4 * 1024 * 1024;
 /** The device's shell reads its lines byte by byte, and a pipe holds 64 KiB. */
 const MAX_COMMAND_BYTES = 4000;
 const PROTOCOL_VERSION = 1;
+
+/** Frames whose memory is kept for the next ones. */
+const MAX_SPARE_FRAMES = 3;
+/** Groups of ranges in one `sums` command. */
+export const MAX_SUM_GROUPS = 8;
+
+/** Programs of a device that compute digests. */
+export type SumTool = 'b2sum' | 'sha256sum';
+
+/** Ranges as they came over the link. */
+export interface FetchedRanges {
+  /** The ranges' bytes, one after another. */
+  readonly plain: Buffer;
+  /** The same as a zstd frame, where they came as one. */
+  readonly frame: Buffer | undefined;
+  /** Call once, when nobody looks at either any more: their memory is used again. */
+  release(): void;
+}
 
 /** What a freeze on the device is made of. */
 export type FreezePlan =
@@ -51,6 +70,7 @@ export class DeviceSession implements AsyncDisposable {
   #sequence = 0;
   #totalBytes = 0;
   #failure: unknown;
+  readonly #spareFrames: Buffer[] = [];
 
   constructor(channel: DeviceChannel, queue: ByteQueue, clock: Clock) {
     this.name = channel.name;
@@ -109,12 +129,19 @@ export class DeviceSession implements AsyncDisposable {
    *
    * @returns their bytes, one range after another
    */
-  readRanges(ranges: readonly Extent[], codec: WireCodec): Promise<Buffer> {
+  async readRanges(ranges: readonly Extent[], codec: WireCodec): Promise<Buffer> {
+    const { plain, frame } = await this.fetchRanges(ranges, codec);
+    if (frame !== undefined) this.#keepRoom(frame);
+    return plain;
+  }
+
+  /** Reads ranges of the open device in one go; they are unpacked while the next ones come. */
+  async fetchRanges(ranges: readonly Extent[], codec: WireCodec): Promise<FetchedRanges> {
     this.#sequence += 1;
     const sequence = this.#sequence;
-    const numbers = ranges.flatMap(({ offsetBytes, lengthBytes }) => [offsetBytes, lengthBytes]);
     const lengthBytes = totalBytes(ranges);
-    return this.#exchange(`read ${sequence} ${codec} ${numbers.join(' ')}\n`, async () => {
+    const command = `read ${sequence} ${codec} ${numbersOf(ranges)}\n`;
+    const payload = await this.#exchange(command, async () => {
       const data = await this.#frame('data');
       if (data.sequence !== sequence || data.lengthBytes !== lengthBytes || data.codec !== codec) {
         throw new IngotError(
@@ -122,16 +149,57 @@ export class DeviceSession implements AsyncDisposable {
           `the device answered request ${data.sequence} with ${data.lengthBytes} bytes; request ${sequence} is for ${lengthBytes}`,
         );
       }
-      const plain = await readWirePayload(this.#queue, codec, lengthBytes);
+      const taken = await takeWirePayload(this.#queue, codec, {
+        lengthBytes,
+        allocate: (roomBytes) => this.#frameRoom(roomBytes),
+      });
       const done = await this.#frame('done');
       const isWrong =
         done.digest !== undefined &&
-        createHash('sha256').update(plain).digest('hex') !== done.digest;
+        (taken.kind !== 'plain' || hash('sha256', taken.plain, 'hex') !== done.digest);
       if (done.sequence !== sequence || isWrong) {
         throw new IngotError('frame-malformed', `answer ${sequence} does not have its digest`);
       }
       this.#totalBytes += lengthBytes;
-      return plain;
+      return taken;
+    });
+    if (payload.kind === 'plain') {
+      const { plain } = payload;
+      return { plain, frame: undefined, release: () => releaseMemory(plain) };
+    }
+    const { frame } = payload;
+    try {
+      const plain = await unpackFrame(frame, lengthBytes);
+      const giveBack = (): void => {
+        releaseMemory(plain);
+        this.#keepRoom(frame);
+      };
+      return { plain, frame, release: giveBack };
+    } catch (thrown) {
+      this.#failure ??= thrown;
+      throw thrown;
+    }
+  }
+
+  /**
+   * Computes a digest of each group of ranges, on the device.
+   *
+   * @param groups at most {@link MAX_SUM_GROUPS}
+   * @returns digests as hex, in the order of the groups
+   */
+  sumsOf(groups: readonly (readonly Extent[])[], tool: SumTool): Promise<readonly string[]> {
+    this.#sequence += 1;
+    const sequence = this.#sequence;
+    const command = `sums ${sequence} ${tool} ${groups.map(numbersOf).join(' / ')}\n`;
+    return this.#exchange(command, async () => {
+      const { sequence: answered, digests } = await this.#frame('sums');
+      if (answered !== sequence || digests.length !== groups.length) {
+        throw new IngotError(
+          'frame-malformed',
+          `the device answered request ${answered} with ${digests.length} digests; request ${sequence} is for ${groups.length}`,
+        );
+      }
+      return digests;
     });
   }
 
@@ -219,6 +287,17 @@ export class DeviceSession implements AsyncDisposable {
     }
   }
 
+  #frameRoom(roomBytes: number): Buffer {
+    const fitting = this.#spareFrames.findIndex((spare) => spare.length >= roomBytes);
+    const [spare] = fitting < 0 ? [] : this.#spareFrames.splice(fitting, 1);
+    return spare ?? Buffer.allocUnsafeSlow(roomBytes);
+  }
+
+  #keepRoom({ buffer }: Buffer): void {
+    if (this.#spareFrames.length >= MAX_SPARE_FRAMES || !(buffer instanceof ArrayBuffer)) return;
+    this.#spareFrames.push(Buffer.from(buffer));
+  }
+
   #exchange<T>(command: string, receive: () => Promise<T>): Promise<T> {
     if (Buffer.byteLength(command) > MAX_COMMAND_BYTES * 8) {
       throw new RangeError(`a command of ${command.length} characters`);
@@ -293,6 +372,10 @@ export class DeviceSession implements AsyncDisposable {
     const bytes = await this.#queue.exactly(lengthBytes + 1);
     return bytes.toString('utf8', 0, lengthBytes);
   }
+}
+
+function numbersOf(ranges: readonly Extent[]): string {
+  return ranges.map(({ offsetBytes, lengthBytes }) => `${offsetBytes} ${lengthBytes}`).join(' ');
 }
 
 function isKind<K extends PullFrame['kind']>(frame: PullFrame, kind: K): frame is FrameOf<K> {

@@ -127,7 +127,7 @@ export async function logIn(
   await using undo = new AsyncDisposableStack();
   undo.use(channel);
   const nonce = randomBytes(8).toString('hex');
-  const queue = new ByteQueue(channel.output);
+  const queue = new ByteQueue(channel.output, { ownsPieces: true });
   channel.write(block(becomeRoot(nonce)));
   let isRoot = false;
   const greeting = rootIsThere(queue, channel, nonce).then(() => {

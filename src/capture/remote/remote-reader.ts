@@ -1,72 +1,21 @@
 import { IngotError } from '../../base/index.ts';
-import { type Extent, mergeExtents, type WireCodec } from '../../bytes/index.ts';
+import type { Extent, WireCodec } from '../../bytes/index.ts';
 import type { DiskReader } from '../disk-reader.ts';
 import type { DeviceSession } from './device-session.ts';
+import { KeptBytes } from './kept-bytes.ts';
+import { ALIGNMENT, endOf, planBatches, type RangeBatch } from './plan-batches.ts';
 
-/** dd reads past the cache in blocks of this size; every filesystem's blocks are multiples. */
-const ALIGNMENT = 4096;
-/** Starting dd on the device costs about as much as reading this many bytes. */
-const JOIN_GAP_BYTES = 64 * 1024;
-const BATCH_BYTES = 2 * 1024 * 1024;
-/** The device's shell reads its command byte by byte: 64 ranges are about 1.5 KiB. */
-const BATCH_RANGES = 64;
 /** Asked for ahead of the reader: what is on its way while the link's round trip lasts. */
-const BATCHES_AHEAD = 6;
+const BATCHES_AHEAD = 3;
 /** Readers run a few requests in parallel, so batches behind the last one are kept a little. */
-const BATCHES_BEHIND = 4;
+const BATCHES_BEHIND = 2;
 /** Metadata is read in small pieces that lie together: one request brings their neighbours. */
 const WINDOW_BYTES = 128 * 1024;
 const MAX_WINDOWS = 128;
 
-/** Ranges that are asked for in one command. */
-interface Batch {
-  readonly ranges: readonly Extent[];
-  readonly offsetBytes: number;
-  readonly endBytes: number;
-  bytes: Promise<Buffer> | undefined;
-}
-
-function endOf(extent: Extent): number {
-  return extent.offsetBytes + extent.lengthBytes;
-}
-
-/** Joins what lies close together, aligns it, and cuts it into pieces of at most a batch. */
-function* wholeRanges(extents: readonly Extent[], sizeBytes: number): Generator<Extent> {
-  const aligned = extents.map((extent) => {
-    const offsetBytes = extent.offsetBytes - (extent.offsetBytes % ALIGNMENT);
-    const end = Math.min(sizeBytes, Math.ceil(endOf(extent) / ALIGNMENT) * ALIGNMENT);
-    return { offsetBytes, lengthBytes: end - offsetBytes + JOIN_GAP_BYTES };
-  });
-  for (const { offsetBytes, lengthBytes } of mergeExtents(aligned)) {
-    const end = offsetBytes + lengthBytes - JOIN_GAP_BYTES;
-    for (let at = offsetBytes; at < end; ) {
-      const next = Math.min(end, at - (at % BATCH_BYTES) + BATCH_BYTES);
-      yield { offsetBytes: at, lengthBytes: next - at };
-      at = next;
-    }
-  }
-}
-
-function makeBatches(extents: readonly Extent[], sizeBytes: number): Batch[] {
-  const batches: Batch[] = [];
-  let ranges: Extent[] = [];
-  let lengthBytes = 0;
-  const close = (): void => {
-    const first = ranges[0];
-    const last = ranges.at(-1);
-    if (first === undefined || last === undefined) return;
-    const { offsetBytes } = first;
-    batches.push({ ranges, offsetBytes, endBytes: endOf(last), bytes: undefined });
-    ranges = [];
-    lengthBytes = 0;
-  };
-  for (const range of wholeRanges(extents, sizeBytes)) {
-    if (lengthBytes + range.lengthBytes > BATCH_BYTES || ranges.length === BATCH_RANGES) close();
-    ranges.push(range);
-    lengthBytes += range.lengthBytes;
-  }
-  close();
-  return batches;
+/** A batch, once it was asked for. */
+interface Batch extends RangeBatch {
+  bytes: KeptBytes | undefined;
 }
 
 /**
@@ -95,31 +44,35 @@ export class RemoteReader implements DiskReader {
 
   /** Tells what will be read, in ascending order; ends an earlier plan. */
   plan(extents: readonly Extent[]): void {
-    this.#batches = makeBatches(extents, this.sizeBytes);
+    for (const { bytes } of this.#batches) bytes?.drop();
+    this.#batches = planBatches(extents, { sizeBytes: this.sizeBytes }).map((batch) => ({
+      ...batch,
+      bytes: undefined,
+    }));
   }
 
   async read(offsetBytes: number, lengthBytes: number): Promise<Buffer> {
-    const end = offsetBytes + lengthBytes;
-    if (!(offsetBytes >= 0 && lengthBytes >= 0 && end <= this.sizeBytes)) {
-      throw new IngotError(
-        'source-truncated',
-        `bytes ${offsetBytes} to ${end} are outside a source of ${this.sizeBytes} bytes`,
-      );
-    }
-    if (lengthBytes === 0) return Buffer.alloc(0);
-    const planned = await this.#readPlanned(offsetBytes, end);
-    if (planned !== undefined) return planned;
-    if (lengthBytes <= WINDOW_BYTES / 2) return this.#readSmall(offsetBytes, end);
-    return this.#readRange(offsetBytes, end);
+    this.#mustBeInside(offsetBytes, lengthBytes);
+    const bytes = Buffer.allocUnsafe(lengthBytes);
+    await this.readInto(offsetBytes, bytes);
+    return bytes;
   }
 
   async readInto(offsetBytes: number, target: Buffer): Promise<void> {
-    (await this.read(offsetBytes, target.byteLength)).copy(target);
+    const lengthBytes = target.length;
+    this.#mustBeInside(offsetBytes, lengthBytes);
+    if (lengthBytes === 0 || (await this.#readPlanned(offsetBytes, target))) return;
+    const end = offsetBytes + lengthBytes;
+    const isSmall = lengthBytes <= WINDOW_BYTES / 2;
+    const bytes = await (isSmall
+      ? this.#readSmall(offsetBytes, end)
+      : this.#readRange(offsetBytes, end));
+    bytes.copy(target);
   }
 
   async dropStale(): Promise<void> {
     this.#windows.clear();
-    this.#batches = [];
+    this.plan([]);
     if (!this.#isDirect) await this.#session.flush();
   }
 
@@ -128,28 +81,36 @@ export class RemoteReader implements DiskReader {
     return Promise.resolve();
   }
 
-  /** Reads out of the planned batches, and asks for the next ones. */
-  async #readPlanned(offsetBytes: number, end: number): Promise<Buffer | undefined> {
+  #mustBeInside(offsetBytes: number, lengthBytes: number): void {
+    const end = offsetBytes + lengthBytes;
+    if (offsetBytes >= 0 && lengthBytes >= 0 && end <= this.sizeBytes) return;
+    throw new IngotError(
+      'source-truncated',
+      `bytes ${offsetBytes} to ${end} are outside a source of ${this.sizeBytes} bytes`,
+    );
+  }
+
+  /** Reads out of the planned batches, and asks for the next ones. @returns false where none has it */
+  async #readPlanned(offsetBytes: number, target: Buffer): Promise<boolean> {
+    const end = offsetBytes + target.length;
     const first = this.#batchAt(offsetBytes);
-    if (first < 0) return undefined;
+    if (first < 0) return false;
     let last = first;
     while ((this.#batches[last]?.endBytes ?? end) < end) last += 1;
-    if (last >= this.#batches.length) return undefined;
+    if (last >= this.#batches.length) return false;
     this.#forgetBefore(first - BATCHES_BEHIND);
-    const wanted: Promise<Buffer>[] = [];
+    const copies: Promise<number>[] = [];
     for (let index = first; index <= last + BATCHES_AHEAD; index += 1) {
       const batch = this.#batches[index];
       if (batch === undefined) break;
-      batch.bytes ??= quietly(this.#session.readRanges(batch.ranges, this.#codec));
-      if (index <= last) wanted.push(batch.bytes);
+      batch.bytes ??= new KeptBytes(this.#session.fetchRanges(batch.ranges, this.#codec));
+      if (index > last) continue;
+      const { bytes, ranges } = batch;
+      copies.push(bytes.use((plain) => copyRanges(plain, ranges, target, offsetBytes)));
     }
-    const batches = this.#batches.slice(first, last + 1);
-    const room = Buffer.alloc(end - offsetBytes);
     let copiedBytes = 0;
-    for (const [index, bytes] of (await Promise.all(wanted)).entries()) {
-      copiedBytes += copyRanges(bytes, batches[index]?.ranges ?? [], room, offsetBytes);
-    }
-    return copiedBytes === room.length ? room : undefined;
+    for (const count of await Promise.all(copies)) copiedBytes += count;
+    return copiedBytes === target.length;
   }
 
   /** @returns the index of the batch that holds this byte, or -1 */
@@ -171,6 +132,7 @@ export class RemoteReader implements DiskReader {
     for (let at = index - 1; at >= 0; at -= 1) {
       const batch = this.#batches[at];
       if (batch?.bytes === undefined) return;
+      batch.bytes.drop();
       batch.bytes = undefined;
     }
   }

@@ -92,21 +92,28 @@ async function readGzip(queue: ByteQueue, plain: Buffer): Promise<void> {
   }
 }
 
+/** Room for a frame whose blocks did not shrink: three bytes for each, and a header. */
+function frameRoomBytes(lengthBytes: number): number {
+  return lengthBytes + Math.ceil(lengthBytes / 1024) + 1024;
+}
+
 /**
  * Takes one zstd frame off the stream, without unpacking it: its blocks say how long they are.
  *
  * A decoder would take what lies behind the frame for the next one.
  *
+ * @param room takes the frame; one that is longer is refused
+ * @returns the part of `room` that the frame fills
  * @see RFC 8878 section 3.1.1
  */
-async function takeZstdFrame(queue: ByteQueue, maxBytes: number): Promise<Buffer> {
-  const parts: Buffer[] = [];
+async function takeZstdFrame(queue: ByteQueue, room: Buffer): Promise<Buffer> {
   let codedBytes = 0;
   const take = async (lengthBytes: number): Promise<Buffer> => {
-    const part = await queue.exactly(lengthBytes);
-    codedBytes += lengthBytes;
-    if (codedBytes > maxBytes) throw malformed(`is longer than ${maxBytes} coded bytes`);
-    parts.push(part);
+    const end = codedBytes + lengthBytes;
+    if (end > room.length) throw malformed(`is longer than ${room.length} coded bytes`);
+    const part = room.subarray(codedBytes, end);
+    await queue.fill(part);
+    codedBytes = end;
     return part;
   };
   const start = await take(5);
@@ -130,15 +137,23 @@ async function takeZstdFrame(queue: ByteQueue, maxBytes: number): Promise<Buffer
     await take(type === 1 ? 1 : size);
   }
   if ((descriptor & 4) !== 0) await take(4);
-  return Buffer.concat(parts);
+  return room.subarray(0, codedBytes);
 }
 
-async function readZstd(queue: ByteQueue, lengthBytes: number): Promise<Buffer> {
-  // What does not shrink is stored as it is: three bytes for each block, and a header.
-  const coded = await takeZstdFrame(queue, lengthBytes + Math.ceil(lengthBytes / 1024) + 1024);
+/**
+ * Unpacks a zstd frame.
+ *
+ * @param lengthBytes of the plain bytes, exactly
+ * @throws IngotError `frame-malformed`
+ */
+export async function unpackFrame(frame: Uint8Array, lengthBytes: number): Promise<Buffer> {
   let plain: Buffer;
   try {
-    plain = await unpackZstd(coded, { maxOutputLength: Math.max(1, lengthBytes) });
+    plain = await unpackZstd(frame, {
+      maxOutputLength: Math.max(1, lengthBytes),
+      // Room for all: pieces would have to be joined.
+      chunkSize: Math.max(1024, lengthBytes + 64),
+    });
   } catch (thrown) {
     throw malformed('cannot be unpacked', thrown);
   }
@@ -148,20 +163,47 @@ async function readZstd(queue: ByteQueue, lengthBytes: number): Promise<Buffer> 
   return plain;
 }
 
+/** A payload as it was taken off the stream: unpacked and checked, or a zstd frame as it came. */
+export type WirePayload =
+  | { readonly kind: 'plain'; readonly plain: Buffer }
+  | { readonly kind: 'zstd'; readonly frame: Buffer };
+
 /**
- * Reads a payload that says itself where it ends (or has its length known), and checks it.
+ * Takes a payload off the stream that says itself where it ends (or has its length known).
  *
- * @param lengthBytes of the plain bytes
+ * A zstd frame is not unpacked here, so that this can happen while the next one comes.
+ *
+ * @param setup `lengthBytes` of the plain bytes; `allocate` gives memory for a frame
  * @throws IngotError `frame-malformed`, `source-truncated`
+ */
+export async function takeWirePayload(
+  queue: ByteQueue,
+  codec: WireCodec,
+  {
+    lengthBytes,
+    allocate = (roomBytes) => Buffer.allocUnsafeSlow(roomBytes),
+  }: { readonly lengthBytes: number; readonly allocate?: (roomBytes: number) => Buffer },
+): Promise<WirePayload> {
+  if (codec === 'none') return { kind: 'plain', plain: await queue.exactly(lengthBytes) };
+  if (codec === 'zstd') {
+    const room = allocate(frameRoomBytes(lengthBytes));
+    return { kind: 'zstd', frame: await takeZstdFrame(queue, room) };
+  }
+  const plain = Buffer.allocUnsafeSlow(lengthBytes);
+  await readGzip(queue, plain);
+  return { kind: 'plain', plain };
+}
+
+/**
+ * Takes a payload off the stream and unpacks it.
+ *
+ * @throws IngotError as {@link takeWirePayload}
  */
 export async function readWirePayload(
   queue: ByteQueue,
   codec: WireCodec,
   lengthBytes: number,
 ): Promise<Buffer> {
-  if (codec === 'none') return queue.exactly(lengthBytes);
-  if (codec === 'zstd') return readZstd(queue, lengthBytes);
-  const plain = Buffer.allocUnsafe(lengthBytes);
-  await readGzip(queue, plain);
-  return plain;
+  const payload = await takeWirePayload(queue, codec, { lengthBytes });
+  return payload.kind === 'plain' ? payload.plain : unpackFrame(payload.frame, lengthBytes);
 }

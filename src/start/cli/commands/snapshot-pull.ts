@@ -8,6 +8,7 @@ import { GENERALIZE_OPTION, SHRINK_OPTION } from '../support/edit-disk-file.ts';
 import {
   importRemote,
   openRemote,
+  PRECOPY_OPTION,
   type RemoteOptions,
   sshArgsOption,
   wireOption,
@@ -57,7 +58,8 @@ export function registerSnapshotPull(snapshot: Command, context: CliContext): vo
     .option('--no-freeze', 'read while it changes; the copy is of no single instant')
     .option(...GENERALIZE_OPTION)
     .option(...SHRINK_OPTION)
-    .option('--spool <dir>', 'with --name: where to put what memory cannot hold')
+    .option(...PRECOPY_OPTION)
+    .option('--spool <dir>', 'where to put what memory cannot hold')
     .option(...PROFILE_OPTION)
     .option('--quiet', 'no progress and no closing line')
     .option('--json', 'end with the facts as JSON on stderr')

@@ -4,6 +4,7 @@ import { WIRE_CODECS, type WireCodec } from '../../../bytes/index.ts';
 import { openRemoteSource } from '../../../capture/adapters/open-remote-source.ts';
 import type { ForbiddenPath } from '../../../capture/adapters/open-snapshot-source.ts';
 import { MAX_STALL_MS } from '../../../capture/index.ts';
+import { fileSpools } from '../../../keep/adapters/file-spool.ts';
 import type { CliContext } from '../context.ts';
 import { ask } from './ask.ts';
 import { type DaemonOptions, imageIdOf, openClient } from './daemon-access.ts';
@@ -21,6 +22,9 @@ export interface RemoteOptions {
   readonly verbatim?: boolean | undefined;
   readonly maxFreeze?: number | undefined;
   readonly freeze: boolean;
+  /** Default: true. */
+  readonly precopy?: boolean | undefined;
+  readonly spool?: string | undefined;
 }
 
 /** The flags of a command that takes another machine into the library. */
@@ -30,7 +34,6 @@ export interface RemoteImportOptions extends RemoteOptions, DaemonOptions, EditO
   /** Undefined: what the machine says. */
   readonly arch?: string | undefined;
   readonly ancestor?: string | undefined;
-  readonly spool?: string | undefined;
   readonly quiet?: boolean | undefined;
   readonly json?: boolean | undefined;
 }
@@ -51,6 +54,12 @@ export function wireOption() {
     .choices(['auto', ...WIRE_CODECS])
     .default('auto' as const);
 }
+
+/** `--no-precopy`. */
+export const PRECOPY_OPTION = [
+  '--no-precopy',
+  'freeze for the whole transfer, instead of only to learn what changed',
+] as const;
 
 /** Gives the password of sudo: typed by a person, or the first line of a stdin that is piped. */
 export async function sudoPassword(
@@ -74,6 +83,9 @@ export function openRemote(
   options: RemoteOptions,
   forbiddenPaths: readonly ForbiddenPath[],
 ): ReturnType<typeof openRemoteSource> {
+  const folder = spoolFolder(options.spool, undefined);
+  // Nothing is drawn before the first report, so passwords can be asked for.
+  const progress = context.progress('pull');
   return openRemoteSource({
     url,
     source: options.source,
@@ -83,7 +95,10 @@ export function openRemote(
     limits: { maxFreezeMs: options.maxFreeze, maxStallMs: MAX_STALL_MS },
     wire: options.wire,
     askPassword: (attempt) => sudoPassword(context, url, attempt),
-    forbiddenPaths,
+    openSpool: options.precopy === false ? undefined : fileSpools(folder),
+    onProgress: progress.onProgress,
+    onLiveEnd: () => progress[Symbol.dispose](),
+    forbiddenPaths: [...forbiddenPaths, { label: `the spool in ${folder}`, path: folder }],
     signal: context.signal,
   });
 }

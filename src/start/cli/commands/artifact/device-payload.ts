@@ -1,4 +1,5 @@
 import { closeSync, constants, openSync, realpathSync, type Stats } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { IngotError } from '../../../../base/index.ts';
 import { mountOf, readMountTable } from '../../../../capture/adapters/mount-lookup.ts';
 import { openRemoteSource } from '../../../../capture/adapters/open-remote-source.ts';
@@ -7,6 +8,7 @@ import {
   openSnapshotSource,
 } from '../../../../capture/adapters/open-snapshot-source.ts';
 import { formatDeviceNumber, MAX_STALL_MS } from '../../../../capture/index.ts';
+import { fileSpools } from '../../../../keep/adapters/file-spool.ts';
 import { snapshotPayload } from '../../../../publish/index.ts';
 import { sudoPassword } from '../../support/remote-source.ts';
 import { writtenWhileFrozen } from '../../support/snapshot-output.ts';
@@ -40,6 +42,8 @@ export async function openRemoteDevice(
     limits: { maxFreezeMs: undefined, maxStallMs: MAX_STALL_MS },
     wire: 'auto',
     askPassword: (attempt) => sudoPassword(context, url, attempt),
+    // The folder for temporary files is among what must not freeze.
+    openSpool: fileSpools(setup.tmp ?? tmpdir()),
     forbiddenPaths: writtenMeanwhile(setup),
     signal: context.signal,
   });

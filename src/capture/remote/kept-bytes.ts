@@ -1,0 +1,43 @@
+/**
+ * Bytes that several readers copy from, and whose memory is given back when the last has.
+ *
+ * Left to the collector, each 64 MB of such buffers would cost a walk through the whole heap.
+ */
+export class KeptBytes {
+  readonly #coming: Promise<{ readonly plain: Buffer; release(): void }>;
+  #users = 0;
+  #isDropped = false;
+
+  /** @param coming a failure goes to whoever copies; if nobody does, nobody hears of it */
+  constructor(coming: Promise<{ readonly plain: Buffer; release(): void }>) {
+    this.#coming = coming;
+    coming.catch(() => undefined);
+  }
+
+  /** Hands the bytes to `copy`, which must not keep them. */
+  async use<T>(copy: (plain: Buffer) => T): Promise<T> {
+    if (this.#isDropped) throw new Error('bytes were dropped before they were used');
+    this.#users += 1;
+    try {
+      return copy((await this.#coming).plain);
+    } finally {
+      this.#users -= 1;
+      this.#mayRelease();
+    }
+  }
+
+  /** Nobody will ask any more; who has asked still gets the bytes. Calling it twice is safe. */
+  drop(): void {
+    if (this.#isDropped) return;
+    this.#isDropped = true;
+    this.#mayRelease();
+  }
+
+  #mayRelease(): void {
+    if (!this.#isDropped || this.#users > 0) return;
+    this.#coming.then(
+      (fetched) => fetched.release(),
+      () => undefined,
+    );
+  }
+}

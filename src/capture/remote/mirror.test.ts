@@ -1,0 +1,119 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { systemClock } from '../../base/index.ts';
+import { type Extent, mergeExtents } from '../../bytes/index.ts';
+import { ProcessChannel } from '../adapters/ssh-channel.ts';
+import { ByteQueue } from './byte-queue.ts';
+import { DeviceSession } from './device-session.ts';
+import { Mirror, type MirrorSpool } from './mirror.ts';
+
+const SCRIPT = join(import.meta.dirname, '../adapters/device-script.sh');
+const SIZE_BYTES = 9 * 1024 * 1024 + 1536;
+
+/** A spool in memory. */
+function memorySpool(): MirrorSpool {
+  let all = Buffer.alloc(0);
+  return {
+    append: async (bytes) => {
+      all = Buffer.concat([all, bytes]);
+    },
+    read: async (offsetBytes, lengthBytes) =>
+      Buffer.from(all.subarray(offsetBytes, offsetBytes + lengthBytes)),
+    [Symbol.asyncDispose]: async () => undefined,
+  };
+}
+
+/** Opens a session of the device script, here, on a file. */
+async function openSession(disk: string): Promise<DeviceSession> {
+  const child = spawn('sh', [SCRIPT], { stdio: ['pipe', 'pipe', 'pipe'] });
+  const channel = new ProcessChannel('here', child);
+  const session = new DeviceSession(channel, new ByteQueue(channel.output), systemClock);
+  await session.greeted();
+  await session.open(disk);
+  return session;
+}
+
+const extent = fc.record({
+  offsetBytes: fc.integer({ min: 0, max: SIZE_BYTES - 1 }),
+  lengthBytes: fc.constantFrom(1, 1024, 4096, 70_000, 300_000, 3_000_000),
+});
+const extents = fc.array(extent, { maxLength: 8 }).map((some) =>
+  mergeExtents(
+    some.map(({ offsetBytes, lengthBytes }) => ({
+      offsetBytes,
+      lengthBytes: Math.min(lengthBytes, SIZE_BYTES - offsetBytes),
+    })),
+  ),
+);
+
+for (const { codec, tool } of [
+  { codec: 'zstd', tool: 'b2sum' },
+  { codec: 'none', tool: 'sha256sum' },
+] as const) {
+  test(`a mirror over ${codec} and ${tool} has what the disk has after it was brought up to date`, async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'ingot-mirror-'));
+    try {
+      const disk = join(folder, 'disk');
+      const content = randomBytes(SIZE_BYTES);
+      writeFileSync(disk, content);
+      await using session = await openSession(disk);
+      const scene = fc.record({
+        live: extents,
+        frozen: extents,
+        changes: fc.array(fc.integer({ min: 0, max: SIZE_BYTES - 1 }), { maxLength: 3 }),
+      });
+      await fc.assert(
+        fc.asyncProperty(scene, async ({ live, frozen, changes }) => {
+          const setup = { session, sizeBytes: SIZE_BYTES, codec, tool, spool: memorySpool() };
+          const mirror = new Mirror({ ...setup, onAnswer: () => undefined });
+          await mirror.complete(live);
+          for (const at of changes) content[at] = (content[at] ?? 0) ^ 0xff;
+          writeFileSync(disk, content);
+          await mirror.refresh();
+          await mirror.complete(frozen);
+          const reads = [...live, ...frozen].map(async ({ offsetBytes, lengthBytes }: Extent) => {
+            const bytes = Buffer.alloc(lengthBytes);
+            const isHere = await mirror.readInto(offsetBytes, bytes);
+            const wanted = content.subarray(offsetBytes, offsetBytes + lengthBytes);
+            assert.ok(isHere && bytes.equals(wanted), `${lengthBytes} bytes at ${offsetBytes}`);
+          });
+          await Promise.all(reads);
+        }),
+        { numRuns: 8 },
+      );
+      await session.end();
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+}
+
+test('a mirror asks for nothing that is there and did not change', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ingot-mirror-'));
+  try {
+    const disk = join(folder, 'disk');
+    writeFileSync(disk, randomBytes(SIZE_BYTES));
+    await using session = await openSession(disk);
+    const mirror = new Mirror({
+      session,
+      sizeBytes: SIZE_BYTES,
+      codec: 'none',
+      tool: 'sha256sum',
+      spool: memorySpool(),
+      onAnswer: () => undefined,
+    });
+    await mirror.complete([{ offsetBytes: 0, lengthBytes: SIZE_BYTES }]);
+    assert.equal(await mirror.refresh(), 0);
+    await mirror.complete([{ offsetBytes: 4096, lengthBytes: 4096 }]);
+    assert.equal(mirror.lengthBytes, SIZE_BYTES);
+    assert.equal(await mirror.readInto(SIZE_BYTES - 10, Buffer.alloc(20)), false);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});

@@ -1,0 +1,76 @@
+import { type Extent, mergeExtents } from '../../bytes/index.ts';
+
+/** dd reads past the cache in blocks of this size; every filesystem's blocks are multiples. */
+export const ALIGNMENT = 4096;
+/** Starting dd on the device costs about as much as reading this many bytes. */
+const JOIN_GAP_BYTES = 128 * 1024;
+/** What one answer brings: less costs more starts of programs there, more costs memory here. */
+const BATCH_BYTES = 4 * 1024 * 1024;
+/** The device's shell reads its command byte by byte: 64 ranges are about 1.5 KiB. */
+const BATCH_RANGES = 64;
+
+/** Ranges that are asked for in one command: ascending, without overlaps. */
+export interface RangeBatch {
+  readonly ranges: readonly Extent[];
+  readonly offsetBytes: number;
+  readonly endBytes: number;
+}
+
+/** @returns the first byte behind an extent */
+export function endOf(extent: Extent): number {
+  return extent.offsetBytes + extent.lengthBytes;
+}
+
+/** Joins what lies close together, aligns it, and cuts it into pieces of at most a batch. */
+function* wholeRanges(
+  extents: readonly Extent[],
+  { sizeBytes, joinGapBytes = JOIN_GAP_BYTES }: BatchPlan,
+): Generator<Extent> {
+  const aligned = extents.map((extent) => {
+    const offsetBytes = extent.offsetBytes - (extent.offsetBytes % ALIGNMENT);
+    const end = Math.min(sizeBytes, Math.ceil(endOf(extent) / ALIGNMENT) * ALIGNMENT);
+    return { offsetBytes, lengthBytes: end - offsetBytes + joinGapBytes };
+  });
+  for (const { offsetBytes, lengthBytes } of mergeExtents(aligned)) {
+    const end = offsetBytes + lengthBytes - joinGapBytes;
+    for (let at = offsetBytes; at < end; ) {
+      const next = Math.min(end, at - (at % BATCH_BYTES) + BATCH_BYTES);
+      yield { offsetBytes: at, lengthBytes: next - at };
+      at = next;
+    }
+  }
+}
+
+/** What extents are packed for. */
+export interface BatchPlan {
+  /** Of the disk; the last range may end inside a block. */
+  readonly sizeBytes: number;
+  /** Ranges with at most so much between them become one. */
+  readonly joinGapBytes?: number;
+}
+
+/**
+ * Packs extents into batches that one command each asks for.
+ *
+ * @param extents ascending
+ */
+export function planBatches(extents: readonly Extent[], plan: BatchPlan): RangeBatch[] {
+  const batches: RangeBatch[] = [];
+  let ranges: Extent[] = [];
+  let lengthBytes = 0;
+  const close = (): void => {
+    const first = ranges[0];
+    const last = ranges.at(-1);
+    if (first === undefined || last === undefined) return;
+    batches.push({ ranges, offsetBytes: first.offsetBytes, endBytes: endOf(last) });
+    ranges = [];
+    lengthBytes = 0;
+  };
+  for (const range of wholeRanges(extents, plan)) {
+    if (lengthBytes + range.lengthBytes > BATCH_BYTES || ranges.length === BATCH_RANGES) close();
+    ranges.push(range);
+    lengthBytes += range.lengthBytes;
+  }
+  close();
+  return batches;
+}
