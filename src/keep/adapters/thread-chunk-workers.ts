@@ -52,6 +52,7 @@ class ChunkThread {
   readonly #onFree: () => void;
   #number = 0;
   #death: Error | undefined;
+  #isEnding = false;
 
   constructor(engineName: string, onFree: () => void) {
     this.#onFree = onFree;
@@ -82,13 +83,15 @@ class ChunkThread {
   }
 
   async end(): Promise<void> {
+    this.#isEnding = true;
     await this.#worker.terminate();
   }
 
   #settle({ number, result, bug }: Answer): void {
     const call = this.#calls.get(number);
     this.#calls.delete(number);
-    if (this.#calls.size === 0) this.#worker.unref();
+    // Once it is ended, whoever waits for its exit needs the event loop.
+    if (this.#calls.size === 0 && !this.#isEnding) this.#worker.unref();
     if (result === undefined) call?.done.reject(bug);
     else call?.done.resolve(result);
     this.#onFree();

@@ -63,7 +63,8 @@ class ThreadedDigestStream implements DigestStream {
     try {
       return await answer.promise;
     } finally {
-      if (this.#waiting.length === 0) this.#worker.unref();
+      // Once it is ended, whoever waits for its exit needs the event loop.
+      if (this.#waiting.length === 0 && this.#failure === undefined) this.#worker.unref();
     }
   }
 
