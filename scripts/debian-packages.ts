@@ -32,6 +32,7 @@ const PACKAGES = [
   'ruby',
   'shellcheck',
   'softhsm2',
+  'squashfs-tools',
   'strace',
   'sudo',
   'util-linux',

@@ -95,13 +95,17 @@ export class ImportWork {
     }
     // A process that ended between the commit and the end of the order has made it already.
     if (row.status === 'failed') throw new IngotError('ingest-expired', 'its making broke off');
-    const image = row.status === 'creating' ? await this.#make(order, row, control) : row;
+    const { image, notices } =
+      row.status === 'creating'
+        ? await this.#make(order, row, control)
+        : { image: row, notices: [] };
     await catalogue.endImport(order.imageId, '');
     await spool.remove(order.imageId);
     return JSON.stringify({
       image: order.imageId,
       virtual_size_bytes: image.virtualSizeBytes,
       added_bytes: image.addedBytes,
+      notices,
     });
   }
 
@@ -109,7 +113,10 @@ export class ImportWork {
     order: ImportOrder,
     row: ImageRow,
     control: JobControl,
-  ): Promise<Pick<ImageRow, 'virtualSizeBytes' | 'addedBytes'>> {
+  ): Promise<{
+    readonly image: Pick<ImageRow, 'virtualSizeBytes' | 'addedBytes'>;
+    readonly notices: readonly string[];
+  }> {
     const { spool, limits, openSource, openSpool, beginIngest, workers, clock } = this.#parts;
     const { imageId, accountId, format, freeSpace } = order;
     const { signal, onProgress } = control;
@@ -128,7 +135,7 @@ export class ImportWork {
         signal,
         onProgress,
       });
-      return await ingestSnapshot({
+      const image = await ingestSnapshot({
         source,
         target: { begin: (description) => beginIngest(accountId, description, imageId) },
         workers,
@@ -138,6 +145,7 @@ export class ImportWork {
         openSpool,
         clock,
       });
+      return { image, notices: source.notices() };
     });
   }
 

@@ -74,10 +74,11 @@ describe('an import by URL', () => {
     assert.match(other.failure ?? '', /has the digest/);
   });
 
-  test('by the command says its id', async () => {
+  test('by the command says its id and what was noticed', async () => {
     const argv = ['images', 'import', `${base}/moved`, '--name', 'by command', '--quiet'];
     const { status, stdout, stderr } = await runCli(argv, daemon.env);
     assert.equal(status, 0, stderr);
+    assert.match(stderr, /^note: no known filesystem: everything is copied$/m);
     await isDisk(await client.settled(stdout.trim()));
     const missing = await runCli(['images', 'import', `${base}/no`, '-n', 'none'], daemon.env);
     assert.equal(missing.status, 42);

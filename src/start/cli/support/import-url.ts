@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import { type Id, IngotError, isId } from '../../../base/index.ts';
 import type { DiskFormat } from '../../../bytes/index.ts';
 import { createImportSchema, importSchema } from '../../../serve/index.ts';
@@ -7,6 +8,9 @@ import { type DaemonOptions, openClient } from './daemon-access.ts';
 import { imageJson } from './image-views.ts';
 import { importedWords } from './import-capture.ts';
 import { reportOf } from './job-end.ts';
+
+/** What an import's job tells in the end; one of an older daemon has no notices. */
+const importReportSchema = z.object({ notices: z.array(z.string()) });
 
 /** What the daemon is told of a file that it fetches. */
 export interface ImportUrlOptions extends DaemonOptions {
@@ -54,8 +58,11 @@ export async function importFromUrl(
   }
   if (options.quiet !== true) context.stderr.write(`${begun.image.id} is being made\n`);
   using progress = context.progress('import');
-  reportOf(await followJob(client, jobId, progress.onProgress));
+  const report = importReportSchema.safeParse(
+    reportOf(await followJob(client, jobId, progress.onProgress)),
+  );
   progress[Symbol.dispose]();
+  for (const notice of report.data?.notices ?? []) context.stderr.write(`note: ${notice}\n`);
   const image = await client.image(begun.image.id);
   if (options.quiet !== true) {
     context.stderr.write(`${importedWords(image, performance.now() - startedAt)}\n`);
