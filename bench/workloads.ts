@@ -166,7 +166,8 @@ export function makeW3(path: string, w1: string, scale: Scale): void {
 
 /** W4: W1's tree on another filesystem. */
 export function makeW4(path: string, w1: string, filesystem: 'xfs' | 'btrfs', scale: Scale): void {
-  freshImage(path, scale.diskBytes);
+  // XFS refuses less than 300 MB.
+  freshImage(path, Math.max(scale.diskBytes, 320 * MIB));
   run(`mkfs.${filesystem}`, '-q', path);
   withMounted(path, (target) => {
     withMounted(w1, (source) => run('cp', '-a', `${source}/live`, target), 'loop,ro,noload');

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { IngotError } from '../../base/index.ts';
+import { releaseMemory } from '../../bytes/index.ts';
 import type { OpenChunk, OpenImage } from '../../keep/index.ts';
 import { MAX_FEED_READ_BYTES } from '../../publish/index.ts';
 import { readBody, streamOf } from './body.ts';
@@ -20,6 +21,9 @@ import { Turnstile } from './turnstile.ts';
 /** Answers with segments that are put together at once, for all callers together. */
 const ANSWERS_IN_MEMORY = 8;
 
+/** Memory that is kept for later answers: one reader asks for so many at once. */
+const MAX_SPARE = 3;
+
 const pageParams = imageParams.extend({
   page: z.coerce
     .number()
@@ -32,6 +36,7 @@ const pageParams = imageParams.extend({
 export function readRoutes(server: NativeServer, context: RouteContext, held: HeldImages): void {
   const { access, clock, metrics } = context;
   const answers = new Turnstile(ANSWERS_IN_MEMORY);
+  const memory = new ReadMemory();
   server.get(
     '/images/:id/manifest',
     {
@@ -88,9 +93,11 @@ export function readRoutes(server: NativeServer, context: RouteContext, held: He
       const indices = decodeIndices(await readBody(streamOf(request), limits));
       using _place = await answers.enter();
       const body = await held.use(access.caller(request), id, (image) =>
-        segmentsOf(image, page, indices),
+        segmentsOf(image, { page, indices, memory }),
       );
       metrics.sentBytes(body.length);
+      // Everything of it has gone to the system then.
+      reply.raw.once('finish', () => releaseMemory(body));
       return reply.type(SEGMENTS_MEDIA_TYPE).send(body);
     },
   );
@@ -101,10 +108,30 @@ function checkPage(image: OpenImage, page: number): void {
   throw new IngotError('request-invalid', `${image.image.id} has no page ${page}`);
 }
 
+/** Memory that answers are put together from: 64 MB of new buffers cost a walk through the heap. */
+class ReadMemory {
+  readonly #spare: Buffer[] = [];
+
+  async use<T>(work: (memory: Buffer) => Promise<T>): Promise<T> {
+    const memory = this.#spare.pop() ?? Buffer.allocUnsafeSlow(MAX_FEED_READ_BYTES);
+    try {
+      return await work(memory);
+    } finally {
+      if (this.#spare.length < MAX_SPARE) this.#spare.push(memory);
+    }
+  }
+}
+
+/** What one request asks for. */
+interface ChunksAsked {
+  readonly page: number;
+  readonly indices: readonly number[];
+  readonly memory: ReadMemory;
+}
+
 async function segmentsOf(
   image: OpenImage,
-  page: number,
-  indices: readonly number[],
+  { page, indices, memory }: ChunksAsked,
 ): Promise<Buffer> {
   checkPage(image, page);
   const entries = await image.page(page);
@@ -121,9 +148,9 @@ async function segmentsOf(
     }
     chunks.push(entry);
   }
-  const coded = await image.readCoded(chunks);
-  return Buffer.concat(
-    encodeSegments(
+  return await memory.use(async (room) => {
+    const coded = await image.readCoded(chunks, undefined, room);
+    const parts = encodeSegments(
       chunks.map((chunk, i) => ({
         digest: chunk.digest,
         plainBytes: chunk.lengthBytes,
@@ -131,6 +158,7 @@ async function segmentsOf(
         codedCrc32: chunk.codedCrc32,
         coded: coded[i] ?? Buffer.alloc(0),
       })),
-    ),
-  );
+    );
+    return Buffer.concat(parts);
+  });
 }
