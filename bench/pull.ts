@@ -159,13 +159,15 @@ async function pullOf(context: BenchContext, sshd: BenchSshd, image: string): Pr
     };
     const standings = compare(isExt ? [...ours, peer] : ours, context.rounds);
     rmSync(output, { force: true });
+    // Before the import, which would leave nothing to store.
+    const wire = wireFigures(context, daemon, { sshd, mountPoint });
     const seconds = timeOnce(
       `${INGOT} images import --quiet --source ${mountPoint} --name local`,
       daemon.env,
     ).wallSeconds;
     return [
       table(`${filesystem.stdout.trim()} over ssh on loopback`, standings),
-      wireFigures(context, daemon, { sshd, mountPoint }),
+      wire,
       `Import of the same, mounted here: ${seconds.toFixed(2)} s.\n`,
     ].join('\n');
   });
