@@ -27,12 +27,13 @@ export {
   readDiskMap,
 } from './filesystems/disk-map.ts';
 export { ExtTree } from './filesystems/ext/tree.ts';
-export type {
-  DirectoryEntry,
-  FileKind,
-  FileNode,
-  FilePlace,
-  FileTree,
+export {
+  type DirectoryEntry,
+  type FileKind,
+  type FileNode,
+  type FilePlace,
+  type FileTree,
+  lookUp,
 } from './filesystems/file-tree.ts';
 export type { DiskState } from './filesystems/filesystem-map.ts';
 export { FILE_TREE_FILESYSTEMS, openFileTree } from './filesystems/open-file-tree.ts';

@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { IngotError, MIB } from '../../src/base/index.ts';
-import { type ByteReader, ExtTree } from '../../src/bytes/index.ts';
+import { type ByteReader, ExtTree, lookUp } from '../../src/bytes/index.ts';
 import { walkTree } from '../support/walk-tree.ts';
 import { compareTrees } from './compare-trees.ts';
 import { openImage, run } from './disk-image.ts';
@@ -108,9 +108,9 @@ describe('reading files of ext filesystems', {
     using opened = await openTree();
     const { tree } = opened;
     const root = await tree.root();
-    const large = await tree.lookUp(root, Buffer.from('large'));
+    const large = await lookUp(tree, root, Buffer.from('large'));
     assert.equal(large?.sizeBytes, 3 * MIB + 333);
-    assert.equal(await tree.lookUp(root, Buffer.from('absent')), undefined);
+    assert.equal(await lookUp(tree, root, Buffer.from('absent')), undefined);
   });
 
   test('bytes that were changed anywhere in the metadata never crash, hang or fill the memory', async () => {

@@ -1,3 +1,4 @@
+import { IngotError } from '../../base/index.ts';
 import { malformed } from './metadata-reader.ts';
 
 /** What a node of a file tree is. */
@@ -69,8 +70,6 @@ export interface FileTree {
   node(inode: number): Promise<FileNode>;
   /** Yields the entries of a directory in the order in which they lie there. */
   list(directory: FileNode): AsyncGenerator<DirectoryEntry, void, undefined>;
-  /** Looks a name up in a directory. */
-  lookUp(directory: FileNode, name: Buffer): Promise<FileNode | undefined>;
   /** Reads where a symbolic link leads to. */
   readLink(link: FileNode): Promise<Buffer>;
   /** Yields the bytes of a file in pieces of at most 1 MiB, holes as zeros. They are read-only. */
@@ -86,10 +85,33 @@ export interface FileTree {
   isSubvolume(directory: FileNode): boolean;
 }
 
+/** Looks a name up in a directory. */
+export async function lookUp(
+  tree: FileTree,
+  directory: FileNode,
+  name: Buffer,
+): Promise<FileNode | undefined> {
+  for await (const entry of tree.list(directory)) {
+    if (entry.name.equals(name)) return await tree.node(entry.inode);
+  }
+  return undefined;
+}
+
+/** @throws IngotError `path-refused` */
+export function mustBeDirectory({ kind, inode }: FileNode): void {
+  if (kind !== 'directory') throw new IngotError('path-refused', `inode ${inode} is no directory`);
+}
+
+/** @throws IngotError `filesystem-malformed`, also for a link longer than any path */
+export function mustBeLink({ kind, inode, sizeBytes }: FileNode): void {
+  if (kind !== 'symlink') throw malformed(`inode ${inode} is no link`);
+  if (sizeBytes > MAX_LINK_BYTES) throw malformed(`link ${inode} has ${sizeBytes} bytes`);
+}
+
 /** As much of a file as is read at once. */
 export const PIECE_BYTES = 1024 * 1024;
 /** The kernel's own limit for a path, and so for a link. */
-export const MAX_LINK_BYTES = 4096;
+const MAX_LINK_BYTES = 4096;
 
 const KINDS: Readonly<Record<number, FileKind>> = {
   4096: 'fifo',

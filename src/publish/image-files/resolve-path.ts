@@ -1,5 +1,5 @@
 import { IngotError } from '../../base/index.ts';
-import type { FileNode, FileTree } from '../../bytes/index.ts';
+import { type FileNode, type FileTree, lookUp } from '../../bytes/index.ts';
 
 /** As in the kernel (path_resolution(7)). */
 const MAX_LINKS = 40;
@@ -36,7 +36,7 @@ export async function resolvePath(
       continue;
     }
     if (here.kind !== 'directory') throw notFound(path);
-    const next = await tree.lookUp(here, step);
+    const next = await lookUp(tree, here, step);
     if (next === undefined) throw notFound(path);
     const isFollowed = steps.length > 0 || followsLast || mustBeDirectory;
     if (next.kind !== 'symlink' || !isFollowed) {

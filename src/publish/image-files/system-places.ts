@@ -1,4 +1,4 @@
-import type { FileNode, FileTree } from '../../bytes/index.ts';
+import { type FileNode, type FileTree, lookUp } from '../../bytes/index.ts';
 import { sortedEntries } from './list-files.ts';
 
 /** A directory of a filesystem, and where an installed system has it. */
@@ -38,7 +38,7 @@ export async function findSystemPlaces(tree: FileTree): Promise<SystemPlace[]> {
 }
 
 async function hasEtc(tree: FileTree, directory: FileNode): Promise<boolean> {
-  return (await tree.lookUp(directory, Buffer.from('etc')))?.kind === 'directory';
+  return (await lookUp(tree, directory, Buffer.from('etc')))?.kind === 'directory';
 }
 
 async function rootsBelow(tree: FileTree, top: FileNode): Promise<SystemPlace[]> {
@@ -61,8 +61,8 @@ async function mountedSubvolumes(
   root: FileNode,
 ): Promise<{ readonly subvolume: string; readonly mountedAt: string }[]> {
   if (tree.filesystem !== 'btrfs') return [];
-  const etc = await tree.lookUp(root, Buffer.from('etc'));
-  const fstab = etc && (await tree.lookUp(etc, Buffer.from('fstab')));
+  const etc = await lookUp(tree, root, Buffer.from('etc'));
+  const fstab = etc && (await lookUp(tree, etc, Buffer.from('fstab')));
   if (fstab?.kind !== 'file' || fstab.sizeBytes > FSTAB_BYTES) return [];
   const pieces: Buffer[] = [];
   for await (const piece of tree.readFile(fstab)) pieces.push(Buffer.from(piece));
@@ -84,7 +84,7 @@ async function findDirectory(
   const names = path.split('/').filter((name) => name !== '');
   let node = await tree.root();
   for (const name of names) {
-    const next = await tree.lookUp(node, Buffer.from(name));
+    const next = await lookUp(tree, node, Buffer.from(name));
     if (next?.kind !== 'directory') return undefined;
     node = next;
   }

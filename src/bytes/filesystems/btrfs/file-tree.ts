@@ -6,7 +6,8 @@ import {
   type FilePlace,
   type FileTree,
   kindOf,
-  MAX_LINK_BYTES,
+  mustBeDirectory,
+  mustBeLink,
   PIECE_BYTES,
   takeName,
   zeros,
@@ -80,9 +81,7 @@ export class BtrfsTree implements FileTree {
   }
 
   async *list(directory: FileNode): AsyncGenerator<DirectoryEntry, void, undefined> {
-    if (directory.kind !== 'directory') {
-      throw new IngotError('path-refused', `inode ${directory.inode} is no directory`);
-    }
+    mustBeDirectory(directory);
     if (indexOf(directory.inode) === STUB_INDEX) return;
     const { subvolume } = this.#placeOf(directory.inode);
     for await (const { data } of this.#items(directory.inode, DIR_INDEX)) {
@@ -96,18 +95,8 @@ export class BtrfsTree implements FileTree {
     }
   }
 
-  async lookUp(directory: FileNode, name: Buffer): Promise<FileNode | undefined> {
-    for await (const entry of this.list(directory)) {
-      if (entry.name.equals(name)) return await this.node(entry.inode);
-    }
-    return undefined;
-  }
-
   async readLink(link: FileNode): Promise<Buffer> {
-    if (link.kind !== 'symlink') throw malformed(`inode ${link.inode} is no link`);
-    if (link.sizeBytes > MAX_LINK_BYTES) {
-      throw malformed(`link ${link.inode} has ${link.sizeBytes} bytes`);
-    }
+    mustBeLink(link);
     const pieces: Buffer[] = [];
     for await (const piece of this.#content(link)) pieces.push(Buffer.from(piece));
     return Buffer.concat(pieces);

@@ -5,7 +5,8 @@ import {
   type FileNode,
   type FilePlace,
   type FileTree,
-  MAX_LINK_BYTES,
+  mustBeDirectory,
+  mustBeLink,
   PIECE_BYTES,
   takeName,
   zeros,
@@ -84,9 +85,7 @@ export class ExtTree implements FileTree {
   }
 
   async *list(directory: FileNode): AsyncGenerator<DirectoryEntry, void, undefined> {
-    if (directory.kind !== 'directory') {
-      throw new IngotError('path-refused', `inode ${directory.inode} is no directory`);
-    }
+    mustBeDirectory(directory);
     this.#refuseEncrypted(directory);
     if ((flagsOf(directory) & FLAGS.inlineData) !== 0) {
       yield* this.#inlineEntries(directory);
@@ -107,18 +106,8 @@ export class ExtTree implements FileTree {
     }
   }
 
-  async lookUp(directory: FileNode, name: Buffer): Promise<FileNode | undefined> {
-    for await (const entry of this.list(directory)) {
-      if (entry.name.equals(name)) return await this.node(entry.inode);
-    }
-    return undefined;
-  }
-
   async readLink(link: FileNode): Promise<Buffer> {
-    if (link.kind !== 'symlink') throw malformed(`inode ${link.inode} is no link`);
-    if (link.sizeBytes > MAX_LINK_BYTES) {
-      throw malformed(`link ${link.inode} has ${link.sizeBytes} bytes`);
-    }
+    mustBeLink(link);
     this.#refuseEncrypted(link);
     const flags = flagsOf(link);
     const isFast = (flags & (FLAGS.extents | FLAGS.inlineData)) === 0;

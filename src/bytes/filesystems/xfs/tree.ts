@@ -6,7 +6,8 @@ import {
   type FilePlace,
   type FileTree,
   kindOf,
-  MAX_LINK_BYTES,
+  mustBeDirectory,
+  mustBeLink,
   PIECE_BYTES,
   zeros,
 } from '../file-tree.ts';
@@ -91,9 +92,7 @@ export class XfsTree implements FileTree {
 
   async *list(directory: FileNode): AsyncGenerator<DirectoryEntry, void, undefined> {
     const { inode } = directory;
-    if (directory.kind !== 'directory') {
-      throw new IngotError('path-refused', `inode ${inode} is no directory`);
-    }
+    mustBeDirectory(directory);
     const local = localData(directory.raw);
     if (local !== undefined) {
       yield* shortEntries(this.#sb, local.subarray(0, directory.sizeBytes), inode);
@@ -112,17 +111,9 @@ export class XfsTree implements FileTree {
     }
   }
 
-  async lookUp(directory: FileNode, name: Buffer): Promise<FileNode | undefined> {
-    for await (const entry of this.list(directory)) {
-      if (entry.name.equals(name)) return await this.node(entry.inode);
-    }
-    return undefined;
-  }
-
   async readLink(link: FileNode): Promise<Buffer> {
-    if (link.kind !== 'symlink') throw malformed(`inode ${link.inode} is no link`);
+    mustBeLink(link);
     const { sizeBytes } = link;
-    if (sizeBytes > MAX_LINK_BYTES) throw malformed(`link ${link.inode} has ${sizeBytes} bytes`);
     const local = localData(link.raw);
     const target =
       local === undefined
