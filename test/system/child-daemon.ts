@@ -13,6 +13,8 @@ export interface ChildDaemon {
   readonly env: Readonly<Record<string, string>>;
   /** What it has said on stderr. */
   readonly words: () => string;
+  /** Sends a signal that does not end it. */
+  signal(signal: 'SIGSTOP' | 'SIGCONT'): void;
   end(signal: 'SIGKILL' | 'SIGTERM'): Promise<number | null>;
 }
 
@@ -58,6 +60,9 @@ export function daemonFolder(folder: string): DaemonFolder {
         url,
         env: { INGOT_URL: url, INGOT_CLIENT: client, INGOT_SECRET: secret },
         words: () => words,
+        signal: (signal) => {
+          child.kill(signal);
+        },
         async end(signal) {
           child.kill(signal);
           const [code] = await exited;

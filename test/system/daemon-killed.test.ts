@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,51 +18,30 @@ import {
   streamOf,
   summaryOf,
 } from '../contracts/ingest-session.ts';
+import { type ChildDaemon, daemonFolder } from './child-daemon.ts';
 
 const main = join(import.meta.dirname, '../../src/start/cli/main.ts');
 const folder = mkdtempSync(join(tmpdir(), 'ingot-killed-'));
 const env = { ...process.env, XDG_CONFIG_HOME: join(folder, 'config'), NO_COLOR: '1' };
-const running = new Set<ChildProcess>();
+const daemons = daemonFolder(folder);
 after(() => {
-  for (const child of running) child.kill('SIGKILL');
+  daemons.killAll();
   rmSync(folder, { recursive: true, force: true });
 });
 
-interface ChildDaemon {
+interface DaemonAndClient extends ChildDaemon {
   readonly client: DaemonClient;
-  signal(signal: 'SIGSTOP' | 'SIGCONT'): void;
-  end(signal: 'SIGKILL' | 'SIGTERM'): Promise<number | null>;
 }
 
-/** Starts a daemon as a process of its own; it says its address on stdout once it serves. */
-async function start(): Promise<ChildDaemon> {
-  const argv = ['serve', '--data', join(folder, 'data'), '--listen', '127.0.0.1:0'];
-  const child = spawn(
-    process.execPath,
-    ['--disable-warning=ExperimentalWarning', main, ...argv, '--engine', 'zlib'],
-    { env, stdio: ['ignore', 'pipe', 'pipe'] },
-  );
-  running.add(child);
-  const exited = once(child, 'exit');
-  let words = '';
-  child.stderr.on('data', (bytes: Buffer) => {
-    words += bytes.toString();
-  });
-  const said = await Promise.race([once(child.stdout, 'data'), exited]);
-  assert.ok(String(said[0]).startsWith('http'), words);
-  const client = new DaemonClient(
-    chooseProfile({ XDG_CONFIG_HOME: join(folder, 'config') }, undefined),
-    undefined,
-  );
+async function start(): Promise<DaemonAndClient> {
+  const daemon = await daemons.start();
+  const client = new DaemonClient(chooseProfile(daemon.env, undefined), undefined);
   return {
+    ...daemon,
     client,
-    signal: (signal) => child.kill(signal),
     end: async (signal) => {
       client[Symbol.dispose]();
-      child.kill(signal);
-      const [status] = (await exited) as [number | null];
-      running.delete(child);
-      return status;
+      return await daemon.end(signal);
     },
   };
 }
