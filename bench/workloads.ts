@@ -94,6 +94,18 @@ export function withMounted<T>(
   } finally {
     run('umount', mountPoint);
     rmdirSync(mountPoint);
+    waitUntilUnused(image);
+  }
+}
+
+/**
+ * A mount namespace that was made meanwhile still has the filesystem mounted: what is dirty in it
+ * is not in the image yet.
+ */
+function waitUntilUnused(image: string): void {
+  for (let left = 100; run('losetup', '-j', image) !== ''; left--) {
+    if (left === 0) throw new Error(`${image} is still mounted in another mount namespace`);
+    spawnSync('sleep', ['0.1']);
   }
 }
 
