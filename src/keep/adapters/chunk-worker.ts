@@ -1,7 +1,7 @@
 /**
  * One thread of {@link ThreadChunkWorkers}: hashing and coding would stop everything else.
  *
- * Takes `{ number, task }`, answers `{ number, result }` or `{ number, bug }`.
+ * Takes `{ number, task }`, answers `{ number, result }` or `{ number, bug }`. `end` ends it.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { type ChunkTask, doChunkTask } from './chunk-tasks.ts';
@@ -13,7 +13,12 @@ if (port === null) throw new Error('chunks are worked on in a worker thread');
 
 const engine = workerData === ISAL_NAME ? openIsalSegmentEngine() : zlibSegmentEngine;
 
-port.on('message', ({ number, task }: { number: number; task: ChunkTask }) => {
+port.on('message', (call: { number: number; task: ChunkTask } | 'end') => {
+  if (call === 'end') {
+    port.close();
+    return;
+  }
+  const { number, task } = call;
   try {
     port.postMessage({ number, result: doChunkTask(engine, task) });
   } catch (error) {

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { digestBytes } from '../../base/index.ts';
@@ -53,6 +54,7 @@ class ChunkThread {
   #number = 0;
   #death: Error | undefined;
   #isEnding = false;
+  #hasExited = false;
 
   constructor(engineName: string, onFree: () => void) {
     this.#onFree = onFree;
@@ -62,7 +64,10 @@ class ChunkThread {
     });
     this.#worker.on('message', (answer: Answer) => this.#settle(answer));
     this.#worker.on('error', (error) => this.#die(error));
-    this.#worker.on('exit', () => this.#die(new Error('a thread that works on chunks has ended')));
+    this.#worker.on('exit', () => {
+      this.#hasExited = true;
+      this.#die(new Error('a thread that works on chunks has ended'));
+    });
     // After the listeners: the first one makes it count again.
     this.#worker.unref();
   }
@@ -84,7 +89,11 @@ class ChunkThread {
 
   async end(): Promise<void> {
     this.#isEnding = true;
-    await this.#worker.terminate();
+    if (this.#hasExited) return;
+    // Not terminated: a thread that is ended while it loads the engine takes the process with it.
+    this.#worker.ref();
+    this.#worker.postMessage('end');
+    await once(this.#worker, 'exit');
   }
 
   #settle({ number, result, bug }: Answer): void {
