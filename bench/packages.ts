@@ -5,9 +5,24 @@ import { join } from 'node:path';
 
 const INFO = '/var/lib/dpkg/info';
 const MIB = 1024 * 1024;
-/** A few giants would make one workload unlike the next. */
-const LARGEST_FILE_BYTES = 8 * MIB;
-const LARGEST_PACKAGE_BYTES = 48 * MIB;
+
+/** What a workload takes: a few giants would make one unlike the next. */
+export interface PackageLimits {
+  readonly largestFileBytes: number;
+  readonly largestPackageBytes: number;
+}
+
+/** For workloads that are a part of the machine's packages. */
+export const SMALL_PACKAGES: PackageLimits = {
+  largestFileBytes: 8 * MIB,
+  largestPackageBytes: 48 * MIB,
+};
+
+/** For a workload that wants all that the machine has. */
+export const ALL_PACKAGES: PackageLimits = {
+  largestFileBytes: 512 * MIB,
+  largestPackageBytes: 512 * MIB,
+};
 
 /** One file of a package. */
 interface PackageFile {
@@ -28,20 +43,20 @@ export interface Package {
  *
  * @throws Error on a machine without dpkg
  */
-export function installedPackages(): Package[] {
+export function installedPackages(limits: PackageLimits): Package[] {
   return readdirSync(INFO)
     .filter((name) => name.endsWith('.list'))
-    .map((name) => readPackage(name.slice(0, -'.list'.length)))
-    .filter(({ sizeBytes }) => sizeBytes > 0 && sizeBytes <= LARGEST_PACKAGE_BYTES);
+    .map((name) => readPackage(name.slice(0, -'.list'.length), limits))
+    .filter(({ sizeBytes }) => sizeBytes > 0 && sizeBytes <= limits.largestPackageBytes);
 }
 
-function readPackage(name: string): Package {
+function readPackage(name: string, { largestFileBytes }: PackageLimits): Package {
   const paths = readFileSync(join(INFO, `${name}.list`), 'utf8').split('\n');
   const files: PackageFile[] = [];
   let sizeBytes = 0;
   for (const path of paths) {
     const stat = path.startsWith('/usr/') ? lstatSync(path, { throwIfNoEntry: false }) : undefined;
-    if (stat?.isFile() !== true || stat.size > LARGEST_FILE_BYTES) continue;
+    if (stat?.isFile() !== true || stat.size > largestFileBytes) continue;
     files.push({ path, sizeBytes: stat.size });
     sizeBytes += stat.size;
   }

@@ -16,7 +16,15 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { inSeededOrder, installedPackages, type Package, takeBytes, without } from './packages.ts';
+import {
+  ALL_PACKAGES,
+  inSeededOrder,
+  installedPackages,
+  type Package,
+  SMALL_PACKAGES,
+  takeBytes,
+  without,
+} from './packages.ts';
 import { installLists, installPackages, runForADay, upgradePackages } from './upgrade.ts';
 
 const MIB = 1024 * 1024;
@@ -65,8 +73,13 @@ interface Choice {
   readonly later: readonly Package[];
 }
 
-function choose(seed: string, liveBytes: number, garbageBytes: number): Choice {
-  const order = inSeededOrder(installedPackages(), seed);
+function choose(
+  seed: string,
+  liveBytes: number,
+  garbageBytes: number,
+  limits = SMALL_PACKAGES,
+): Choice {
+  const order = inSeededOrder(installedPackages(limits), seed);
   const live = takeBytes(order, liveBytes);
   const others = without(order, live);
   const garbage = takeBytes(others, garbageBytes);
@@ -143,7 +156,7 @@ export function makeW2(path: string, scale: Scale): void {
   // The filesystem is made apart and moved in: mke2fs knows no end of a partition inside a file.
   freshImage(partition, scale.largeDiskBytes - offset - MIB);
   run('mke2fs', '-q', '-F', '-t', 'ext4', partition);
-  const choice = choose('w2', scale.largeLiveBytes, scale.garbageBytes / 2);
+  const choice = choose('w2', scale.largeLiveBytes, scale.garbageBytes / 2, ALL_PACKAGES);
   withMounted(partition, (mnt) => fill(mnt, choice));
   run(
     'dd',
