@@ -26,11 +26,11 @@ const MAX_THREADS = 8;
 /** Tasks that a thread has at once: while one answer is taken, it finds the next task. */
 const TASKS_PER_THREAD = 2;
 
-/** Buffers for plain bytes: read, being cut, hashed, and three coded. */
-const PLAIN_BUFFERS = 9;
+/** Buffers for plain bytes: read, being cut, hashed, and four coded. */
+const PLAIN_BUFFERS = 10;
 
 /** Buffers for coded bytes, and of bodies that are checked. */
-const CODED_BUFFERS = 4;
+const CODED_BUFFERS = 5;
 
 /** Stored blocks are longer than what they hold. */
 const CODED_BUFFER_BYTES = LENT_BYTES + 64 * 1024;

@@ -5,8 +5,17 @@ import type { Window } from './window.ts';
 /** What one `have` takes. */
 const MAX_BATCH_CHUNKS = 4096;
 
-/** Batches under way: one asked for, one being coded, one being delivered. */
-const BATCHES_AT_ONCE = 3;
+/** Batches under way: one asked for, one being coded, two being delivered. */
+const BATCHES_AT_ONCE = 4;
+
+/** While one is checked by the library, the next is on its way there. */
+const PUTS_AT_ONCE = 2;
+
+/** The order of puts: one begins when the one before it has begun. */
+interface Turn {
+  readonly before: Promise<void>;
+  readonly begin: () => void;
+}
 
 /**
  * Delivers chunks to a session: asks which ones it lacks, has those coded, puts them in the order in
@@ -19,8 +28,10 @@ export class Delivery {
   readonly #workers: ChunkWorkers;
   readonly #signal: AbortSignal;
   readonly #underWay = new Set<Promise<void>>();
-  /** Settles when the last batch so far is delivered, or failed. */
-  #lastPut: Promise<void> = Promise.resolve();
+  /** Settles when the last batch so far has begun to be delivered, or needs no delivery. */
+  #lastBegun: Promise<void> = Promise.resolve();
+  /** Each settles when its put is over. */
+  readonly #puts: Promise<void>[] = [];
   #failure: { readonly thrown: unknown } | undefined;
   #deliveredBytes = 0;
 
@@ -60,34 +71,38 @@ export class Delivery {
     this.#signal.throwIfAborted();
     while (this.#underWay.size >= BATCHES_AT_ONCE) await Promise.race(this.#underWay);
     this.#throwFailure();
-    const before = this.#lastPut;
+    const before = this.#lastBegun;
+    const begun = Promise.withResolvers<void>();
+    this.#lastBegun = begun.promise;
     window.hold();
-    const job = this.#deliver(window, batch, before)
+    const job = this.#deliver(window, batch, { before, begin: begun.resolve })
       .catch((thrown: unknown) => {
         this.#failure ??= { thrown };
       })
-      .finally(() => window.release());
-    this.#lastPut = job;
+      .finally(() => {
+        begun.resolve();
+        window.release();
+      });
     this.#underWay.add(job);
     void job.then(() => this.#underWay.delete(job));
   }
 
-  async #deliver(
-    window: Window,
-    batch: readonly NamedSpan[],
-    before: Promise<void>,
-  ): Promise<void> {
+  async #deliver(window: Window, batch: readonly NamedSpan[], turn: Turn): Promise<void> {
     const known = await this.#session.have(batch.map((chunk) => chunk.digest));
     const lacking = batch.filter((_, i) => known[i] !== true);
-    if (lacking.length > 0) await this.#put(window, lacking, before);
-    await before;
+    if (lacking.length > 0) await this.#put(window, lacking, turn);
+    await turn.before;
   }
 
-  async #put(window: Window, lacking: readonly NamedSpan[], before: Promise<void>): Promise<void> {
+  async #put(window: Window, lacking: readonly NamedSpan[], turn: Turn): Promise<void> {
     using coded = await this.#workers.encode(window.bytes, lacking);
-    await before;
+    await turn.before;
+    if (this.#puts.length >= PUTS_AT_ONCE) await this.#puts.shift();
     if (this.#failure !== undefined || this.#signal.aborted) return;
-    await this.#session.put(coded.segments);
+    const put = this.#session.put(coded.segments);
+    this.#puts.push(put.catch(() => undefined));
+    turn.begin();
+    await put;
     for (const { plainBytes } of coded.segments) this.#deliveredBytes += plainBytes;
   }
 

@@ -33,6 +33,7 @@ export interface IngestSession {
   have(digests: readonly Digest[]): Promise<boolean[]>;
   /**
    * Delivers chunks, at most 16 MiB coded in one call. Putting one that is there changes nothing.
+   * Calls may overlap: what was put first lies first.
    *
    * @throws IngotError `segment-malformed`, `library-full`, `ingest-expired`
    */

@@ -99,8 +99,14 @@ export class DirectoryIngest implements LibrarySession {
       );
     }
     await this.#call(async () => {
-      await this.#checkAll(segments);
-      await this.#order.run(() => this.#store(segments));
+      const checked = this.#checkAll(segments);
+      // Whoever comes to it sees the failure; until then it must not count as unhandled.
+      checked.catch(() => undefined);
+      // The place in the order is taken now, the check goes on beside the puts before.
+      await this.#order.run(async () => {
+        await checked;
+        await this.#store(segments);
+      });
     });
   }
 
