@@ -26,7 +26,7 @@ const MAX_THREADS = 8;
 /** Tasks that a thread has at once: while one answer is taken, it finds the next task. */
 const TASKS_PER_THREAD = 2;
 
-/** Buffers for plain bytes: read, being cut, hashed, and four coded. */
+/** Buffers for plain bytes: read, being cut, hashed, four coded, and one where few are gathered. */
 const PLAIN_BUFFERS = 10;
 
 /** Buffers for coded bytes, and of bodies that are checked. */

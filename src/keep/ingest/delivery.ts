@@ -1,4 +1,5 @@
-import type { ChunkWorkers, NamedSpan } from '../chunks/chunk-workers.ts';
+import { KIB } from '../../base/index.ts';
+import type { ChunkWorkers, LentSegments, NamedSpan } from '../chunks/chunk-workers.ts';
 import type { IngestSession } from './ingest-session.ts';
 import type { Window } from './window.ts';
 
@@ -11,10 +12,28 @@ const BATCHES_AT_ONCE = 4;
 /** While one is checked by the library, the next is on its way there. */
 const PUTS_AT_ONCE = 2;
 
+/**
+ * Windows that lack less are gathered: a second image lacks a few chunks of each window, and a put
+ * for each would cost more than the chunks.
+ */
+const GATHERED_BYTES = 512 * KIB;
+
 /** The order of puts: one begins when the one before it has begun. */
 interface Turn {
   readonly before: Promise<void>;
   readonly begin: () => void;
+}
+
+/** In a box: an async function would wait for a bare promise. */
+interface BegunPut {
+  readonly over: Promise<void>;
+}
+
+/** What a {@link Delivery} works with. */
+interface DeliveryParts {
+  readonly workers: ChunkWorkers;
+  readonly signal: AbortSignal;
+  readonly room: Buffer;
 }
 
 /**
@@ -32,10 +51,16 @@ export class Delivery {
   #lastBegun: Promise<void> = Promise.resolve();
   /** Each settles when its put is over. */
   readonly #puts: Promise<void>[] = [];
+  /** Chunks of several windows, copied to the start of {@link #room}. */
+  #gathered: NamedSpan[] = [];
+  #gatheredBytes = 0;
+  readonly #room: Buffer;
   #failure: { readonly thrown: unknown } | undefined;
   #deliveredBytes = 0;
 
-  constructor(session: IngestSession, workers: ChunkWorkers, signal: AbortSignal) {
+  /** @param room shared memory of `LENT_BYTES` for as long as it delivers */
+  constructor(session: IngestSession, { workers, signal, room }: DeliveryParts) {
+    this.#room = room;
     this.#session = session;
     this.#workers = workers;
     this.#signal = signal;
@@ -60,11 +85,15 @@ export class Delivery {
   async flush(): Promise<void> {
     await Promise.all(this.#underWay);
     this.#throwFailure();
+    await this.#putGathered();
+    await Promise.all(this.#puts);
+    this.#throwFailure();
   }
 
   /** Waits until no call to the session is under way, whatever came of them. Never throws. */
   async settle(): Promise<void> {
     await Promise.all(this.#underWay);
+    await Promise.all(this.#puts);
   }
 
   async #send(window: Window, batch: readonly NamedSpan[]): Promise<void> {
@@ -90,20 +119,51 @@ export class Delivery {
   async #deliver(window: Window, batch: readonly NamedSpan[], turn: Turn): Promise<void> {
     const known = await this.#session.have(batch.map((chunk) => chunk.digest));
     const lacking = batch.filter((_, i) => known[i] !== true);
-    if (lacking.length > 0) await this.#put(window, lacking, turn);
-    await turn.before;
-  }
-
-  async #put(window: Window, lacking: readonly NamedSpan[], turn: Turn): Promise<void> {
+    const lackingBytes = lacking.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
+    if (lackingBytes < GATHERED_BYTES) {
+      await turn.before;
+      const isFull =
+        this.#gatheredBytes + lackingBytes > this.#room.byteLength ||
+        this.#gathered.length + lacking.length > MAX_BATCH_CHUNKS;
+      if (isFull) await this.#putGathered();
+      this.#gather(window, lacking);
+      return;
+    }
     using coded = await this.#workers.encode(window.bytes, lacking);
     await turn.before;
-    if (this.#puts.length >= PUTS_AT_ONCE) await this.#puts.shift();
-    if (this.#failure !== undefined || this.#signal.aborted) return;
-    const put = this.#session.put(coded.segments);
-    this.#puts.push(put.catch(() => undefined));
+    await this.#putGathered();
+    const { over } = await this.#beginPut(coded);
     turn.begin();
-    await put;
-    for (const { plainBytes } of coded.segments) this.#deliveredBytes += plainBytes;
+    await over;
+  }
+
+  #gather({ bytes }: Window, chunks: readonly NamedSpan[]): void {
+    for (const { digest, startBytes, lengthBytes } of chunks) {
+      bytes.copy(this.#room, this.#gatheredBytes, startBytes, startBytes + lengthBytes);
+      this.#gathered.push({ digest, startBytes: this.#gatheredBytes, lengthBytes });
+      this.#gatheredBytes += lengthBytes;
+    }
+  }
+
+  /** Puts what was gathered. Only whoever has the turn may call it. */
+  async #putGathered(): Promise<void> {
+    const chunks = this.#gathered;
+    if (chunks.length === 0) return;
+    this.#gathered = [];
+    this.#gatheredBytes = 0;
+    using coded = await this.#workers.encode(this.#room, chunks);
+    await (await this.#beginPut(coded)).over;
+  }
+
+  /** @returns once the put has begun */
+  async #beginPut({ segments }: LentSegments): Promise<BegunPut> {
+    if (this.#puts.length >= PUTS_AT_ONCE) await this.#puts.shift();
+    if (this.#failure !== undefined || this.#signal.aborted) return { over: Promise.resolve() };
+    const over = this.#session.put(segments).then(() => {
+      for (const { plainBytes } of segments) this.#deliveredBytes += plainBytes;
+    });
+    this.#puts.push(over.catch(() => undefined));
+    return { over };
   }
 
   #throwFailure(): void {

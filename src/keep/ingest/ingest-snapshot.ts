@@ -48,6 +48,8 @@ interface Ingest {
 interface PassSink {
   /** Chunks that were not given before. Holds the window as long as it needs it. */
   readonly add: (window: Window, chunks: readonly NamedSpan[]) => Promise<void>;
+  /** All bytes of the pass are in memory; some are not named yet. */
+  readonly whenRead?: () => Promise<void>;
   /** The manifest of the pass; a live pass needs none. */
   readonly entries?: EntryLog;
 }
@@ -70,7 +72,8 @@ export async function ingestSnapshot(options: IngestOptions): Promise<Image> {
   const session = await target.begin(description);
   await using undo = new AsyncDisposableStack();
   undo.defer(() => session.abort());
-  const delivery = new Delivery(session, workers, signal);
+  const room = undo.use(await workers.lend(LENT_BYTES));
+  const delivery = new Delivery(session, { workers, signal, room: room.bytes });
   undo.defer(() => delivery.settle());
   const ingest = { options, delivery, given: new DigestSet(MAX_GIVEN_DIGESTS) };
   const entries = undo.use(new EntryLog(options.openSpool));
@@ -134,6 +137,8 @@ async function readFrozen(ingest: Ingest, entries: EntryLog): Promise<ChunkRule>
           await kept.add(digest, bytes.subarray(startBytes, startBytes + lengthBytes));
         }
       },
+      // What is still to be named lies in memory: nobody needs to wait for that.
+      whenRead: () => pass.end(),
       entries,
     });
   };
@@ -222,6 +227,7 @@ async function readPass(
     // writes there waits.
     if (pass.freeze === undefined) onProgress({ doneBytes, totalBytes: allBytes, stage });
   }
+  await sink.whenRead?.();
   const last = new Window(await workers.lend(CARRY_BYTES));
   try {
     cutter.carryInto(last.bytes);

@@ -1,4 +1,4 @@
-import { digestOf, MIB } from '../../base/index.ts';
+import { digestOf } from '../../base/index.ts';
 import { type Extent, mergeExtents } from '../../bytes/index.ts';
 import type { Batch, DataBatch, HoleBatch, PlacedChunk } from './batches.ts';
 import { CompareDepth } from './compare-depth.ts';
@@ -7,7 +7,7 @@ import { MAX_FEED_READ_BYTES } from './restore-feed.ts';
 import type { RestoreTarget } from './restore-target.ts';
 
 /** Holes are looked at in pieces of this length. */
-const HOLE_PIECE_BYTES = MIB;
+const HOLE_PIECE_BYTES = MAX_FEED_READ_BYTES;
 
 /** A batch, and what of it the target does not have. */
 export interface Difference {

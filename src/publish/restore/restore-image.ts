@@ -11,6 +11,9 @@ import { BatchWriter } from './write-batch.ts';
 /** Batches that are read, hashed and decoded at once. */
 const BATCHES_AT_ONCE = 3;
 
+/** Batches that are read back at once: a device with a queue wants more than one read. */
+const VERIFIED_AT_ONCE = 8;
+
 /** Batches that are written meanwhile. */
 const WRITES_AT_ONCE = 2;
 
@@ -118,7 +121,7 @@ export async function verifyTarget(
       signal?.throwIfAborted();
       return await comparison.compare(batch);
     },
-    { limit: BATCHES_AT_ONCE, discard: (difference) => comparison.release(difference) },
+    { limit: VERIFIED_AT_ONCE, discard: (difference) => comparison.release(difference) },
   );
   let doneBytes = 0;
   let differentBytes = 0;

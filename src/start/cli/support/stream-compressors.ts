@@ -9,7 +9,10 @@ export { xzCompressor, zstdCompressor };
 /** What `-C` takes. */
 export const COMPRESSIONS = ['none', 'gzip', 'zstd', 'lzma'] as const;
 
-/** Two pieces for each core keep it busy while others are written; more only cost memory. */
+/** Pieces for each core: it must not run dry while the main thread reads or writes a MiB. */
+const PIECES_PER_CORE = 6;
+
+/** More only cost memory. */
 const MAX_PIECES_IN_FLIGHT = 64;
 
 /**
@@ -32,7 +35,10 @@ export async function compressorNamed(
       return gzipCompressor({
         engine: codec.name,
         pieceBytes: MAX_CHUNK_BYTES,
-        piecesInFlight: Math.min(2 * availableParallelism() + 2, MAX_PIECES_IN_FLIGHT),
+        piecesInFlight: Math.min(
+          PIECES_PER_CORE * availableParallelism() + 4,
+          MAX_PIECES_IN_FLIGHT,
+        ),
         deflate: (plain) => codec.encode(plain),
       });
     }

@@ -1,4 +1,4 @@
-import { createReadStream } from 'node:fs';
+import { createReadStream, fstatSync } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { errnoOf, IngotError } from '../../../../base/index.ts';
@@ -10,6 +10,7 @@ import {
   MAGIC_BYTES,
   sniffCompression,
 } from '../../../../bytes/index.ts';
+import { nextData } from '../../../../capture/adapters/libc.ts';
 import { type ArtifactPayload, ReusedBuffers } from '../../../../publish/index.ts';
 
 const READ_BYTES = 1024 * 1024;
@@ -36,8 +37,33 @@ interface ReadOptions {
   readonly allocate?: (sizeBytes: number) => Buffer;
 }
 
+/** Tells holes of a file, so that nobody reads 20 GiB of zeros. */
+class Holes {
+  readonly #fd: number;
+  readonly #sizeBytes: number;
+  #data: { readonly start: number; readonly end: number };
+
+  constructor(fd: number) {
+    this.#fd = fd;
+    const status = fstatSync(fd);
+    // A device has no holes, and its size is not in its status.
+    this.#sizeBytes = status.isFile() ? status.size : 0;
+    this.#data = { start: 0, end: 0 };
+  }
+
+  /** @returns how many bytes of a hole follow `position`; 0 where there is data, or no file */
+  untilData(position: number): number {
+    if (position >= this.#sizeBytes) return 0;
+    if (position >= this.#data.end) {
+      const end = { start: this.#sizeBytes, end: this.#sizeBytes };
+      this.#data = nextData(this.#fd, position) ?? end;
+    }
+    return Math.max(0, Math.min(this.#data.start, this.#sizeBytes) - position);
+  }
+}
+
 /**
- * Reads a file from a byte of it to its end.
+ * Reads a file from a byte of it to its end; holes are not read.
  *
  * @throws IngotError `file-not-found`, `source-unreadable`
  */
@@ -53,7 +79,15 @@ export async function* readFilePieces(
     throw unreadable(path, cause);
   });
   const buffers = new ReusedBuffers({ bufferBytes: READ_BYTES, keptBytes, allocate });
+  const holes = new Holes(handle.fd);
+  let zeros: Buffer | undefined;
   const read = async (position: number, givenByte: number) => {
+    const dataBytes = holes.untilData(position);
+    if (dataBytes > 0) {
+      // Made once, never written to: it may be given out again at once.
+      zeros ??= allocate(READ_BYTES).fill(0);
+      return { buffer: undefined, piece: zeros.subarray(0, Math.min(dataBytes, READ_BYTES)) };
+    }
     const buffer = buffers.take(givenByte);
     const { bytesRead } = await handle
       .read(buffer, 0, READ_BYTES, position)
@@ -71,7 +105,7 @@ export async function* readFilePieces(
       ahead = read(position + piece.length, position);
       ahead.catch(() => undefined);
       position += piece.length;
-      buffers.gaveOut(buffer, position);
+      if (buffer !== undefined) buffers.gaveOut(buffer, position);
       yield piece;
     }
   } finally {
