@@ -52,6 +52,9 @@ export const zlibSegmentCodec: SegmentCodec = {
   },
 };
 
+/** What a thread's last decode gave, until the next one. */
+let lastDecoded: Buffer | undefined;
+
 /** The same on the thread that calls. */
 export const zlibSegmentEngine: SegmentEngine = {
   name: zlibSegmentCodec.name,
@@ -61,19 +64,25 @@ export const zlibSegmentEngine: SegmentEngine = {
     const isLong = deflated.byteLength > storedSegmentBytes(plain.byteLength);
     const coded = isLong ? storedSegment(plain) : deflated;
     target.set(coded);
-    return coded.byteLength;
+    const codedBytes = coded.byteLength;
+    releaseMemory(deflated);
+    return codedBytes;
   },
 
   decode(coded, plainBytes) {
     checkSegmentLengths(coded, plainBytes);
+    if (lastDecoded !== undefined) releaseMemory(lastDecoded);
+    lastDecoded = undefined;
     let result: InflateInfo;
     try {
       const whole = Buffer.concat([coded, segmentProbe.coded]);
       result = inflateRawSync(whole, inflateOptions(plainBytes)) as unknown as InflateInfo;
+      releaseMemory(whole);
     } catch (cause) {
       throw segmentMalformed(coded, plainBytes, 'it is no deflate of that length', cause);
     }
     const { buffer, engine } = result;
+    lastDecoded = buffer;
     return checkedPlain(coded, plainBytes, { output: buffer, usedBytes: engine.bytesWritten });
   },
 
