@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -18,6 +19,10 @@ import { importProblems } from '../scripts/import-guard.ts';
 import { FAILURES } from '../src/base/index.ts';
 
 const root = join(import.meta.dirname, '..');
+
+/** Everything that people wrote is far below; a generated reference is the largest. */
+const LARGEST_FILE_BYTES = 1024 * 1024;
+
 const flow: string[] = JSON.parse(readFileSync(join(root, 'flow.json'), 'utf8'));
 const folders = readdirSync(join(root, 'src'), { withFileTypes: true })
   .filter((entry) => entry.isDirectory() && entry.name !== 'web')
@@ -125,6 +130,18 @@ describe('the house', () => {
         assert.ok(existsSync(target), `${page} links to ${match[1]}`);
       }
     }
+  });
+
+  test('no file of the repository is a disk image that somebody left behind', (t) => {
+    const listed = spawnSync('git', ['-C', root, 'ls-files', '-z'], { encoding: 'utf8' });
+    if (listed.status !== 0) {
+      t.skip('this is no git checkout');
+      return;
+    }
+    const large = listed.stdout
+      .split('\0')
+      .filter((name) => name !== '' && statSync(join(root, name)).size > LARGEST_FILE_BYTES);
+    assert.deepEqual(large, []);
   });
 
   test('no TODO stands in the source', () => {
