@@ -12,7 +12,6 @@ export async function ask(
   question: string,
   { hidden = false }: { readonly hidden?: boolean } = {},
 ): Promise<string> {
-  context.stderr.write(question);
   const nowhere = new Writable({ write: (_bytes, _encoding, done) => done() });
   const isTerminal = 'isTTY' in context.stdin && context.stdin.isTTY === true;
   const lines = createInterface({
@@ -20,6 +19,8 @@ export async function ask(
     output: hidden ? nowhere : context.stderr,
     terminal: isTerminal,
   });
+  // After the terminal has stopped its echo: who types at once must not be shown.
+  context.stderr.write(question);
   try {
     return (await lines.question('', { signal: context.signal })).trim();
   } finally {
