@@ -124,7 +124,7 @@ async function copyPass(
   const blockBytes = compressor?.pieceBytes ?? HOLE_BYTES;
   const allocatedBytes = totalBytes(extents);
   await checkPrelude(pass, prelude);
-  const parts = readAhead(pass, extents, { signal, lends: true, onAllRead: () => pass.end() });
+  const parts = readAhead(pass, extents, { signal, onAllRead: () => pass.end() });
   let at = prelude.length;
   let doneBytes = 0;
   for await (const { offsetBytes, bytes, release } of blockPieces(parts, {

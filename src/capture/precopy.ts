@@ -67,7 +67,6 @@ export class Precopy {
     const onAllRead = turn === undefined ? () => pass.end() : undefined;
     const parts = readAhead(pass, pass.extents, {
       signal,
-      lends: true,
       ...(onAllRead === undefined ? {} : { onAllRead }),
     });
     let doneBytes = 0;

@@ -19,8 +19,6 @@ export interface ReadPart extends LentBytes {
 /** How {@link readAhead} reads. */
 export interface ReadAheadOptions {
   readonly signal: AbortSignal;
-  /** Whether every part is released once nobody has a view into it: its memory is used again. */
-  readonly lends?: boolean;
   /** Called when the last read has come, before it is handed out. */
   readonly onAllRead?: () => Promise<void>;
 }
@@ -82,14 +80,14 @@ async function keep(bytes: Promise<Buffer>): Promise<LentBytes> {
  * Reads extents in order, some reads ahead of whoever takes the bytes.
  *
  * @param extents ascending and merged
- * @returns the bytes of the extents, in buffers that never cross from one extent into the next;
+ * @returns the bytes of the extents, to be released once nobody has a view into them, in buffers that never cross from one extent into the next;
  *   when it ends, also early, no read is under way any more
  * @throws what `reader.read` throws, or the signal's reason
  */
 export async function* readAhead(
   reader: MayLend,
   extents: Iterable<Extent>,
-  { signal, lends = false, onAllRead }: ReadAheadOptions,
+  { signal, onAllRead }: ReadAheadOptions,
 ): AsyncGenerator<ReadPart, void, undefined> {
   const windows = windowsOf(extents);
   const reads: { readonly window: Window; readonly read: Promise<LentBytes> }[] = [];
@@ -103,9 +101,7 @@ export async function* readAhead(
       }
       const { offsetBytes, lengthBytes } = next.value;
       const read =
-        lends && reader.lend !== undefined
-          ? reader.lend(offsetBytes, lengthBytes)
-          : keep(reader.read(offsetBytes, lengthBytes));
+        reader.lend?.(offsetBytes, lengthBytes) ?? keep(reader.read(offsetBytes, lengthBytes));
       // Whoever comes to it sees the failure; until then it must not count as unhandled.
       read.catch(() => undefined);
       reads.push({ window: next.value, read });

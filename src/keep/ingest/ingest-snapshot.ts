@@ -222,7 +222,7 @@ async function readPass(
     } finally {
       window.release();
     }
-    await named.turn();
+    named.throwFailure();
     // Nothing is said while something is frozen: the words may end in a log file on it, and whoever
     // writes there waits.
     if (pass.freeze === undefined) onProgress({ doneBytes, totalBytes: allBytes, stage });
@@ -273,14 +273,14 @@ class NamedInOrder implements AsyncDisposable {
   }
 
   /** Throws what went wrong so far. */
-  async turn(): Promise<void> {
+  throwFailure(): void {
     if (this.#failure !== undefined) throw this.#failure.thrown;
   }
 
   /** Waits until everything has gone on. */
   async end(): Promise<void> {
     await this.#last;
-    await this.turn();
+    this.throwFailure();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
