@@ -1,6 +1,6 @@
 export type { Account, ApiClient } from './accounts/account-catalogue.ts';
 export type { Accounts, NewClient } from './accounts/accounts.ts';
-export type { ChunkWorkers, LentBuffer } from './chunks/chunk-workers.ts';
+export type { ChunkWorkers, CodedSpan, LentBuffer, Span } from './chunks/chunk-workers.ts';
 export type { Disk, DiskFile } from './chunks/disk.ts';
 export type { SegmentCodec } from './chunks/segment-codec.ts';
 export type { ImportLimits } from './imports/import-order.ts';

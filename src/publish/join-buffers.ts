@@ -38,7 +38,7 @@ function joined(buffers: readonly Buffer[]): Buffer {
 }
 
 /** Joins buffers that are views into the same memory, one behind the other. */
-export function* joinNeighbours(buffers: Iterable<Buffer>): Generator<Buffer, void, undefined> {
+function* joinNeighbours(buffers: Iterable<Buffer>): Generator<Buffer, void, undefined> {
   let run: Buffer | undefined;
   for (const next of buffers) {
     if (next.byteLength === 0) continue;

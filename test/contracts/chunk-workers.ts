@@ -117,6 +117,63 @@ export function chunkWorkersContract(name: string, workers: ChunkWorkers): void 
       assert.ok(problems[6] !== undefined);
     });
 
+    test('decodes segments to their places, and leaves what lies beside them alone', async () => {
+      await fc.assert(
+        fc.asyncProperty(chunks, fc.boolean(), async (wanted, isCopied) => {
+          const { lent, spans } = await fill(wanted);
+          using _ = lent;
+          using coded = await workers.encode(lent.bytes, spans);
+          using room = await workers.lend(lent.bytes.byteLength + 20 * spans.length + 20);
+          room.bytes.fill(0xa5);
+          const placed = coded.segments.map((segment, i) => ({
+            digest: segment.digest,
+            coded: isCopied ? Buffer.from(segment.coded) : segment.coded,
+            startBytes: (spans[i]?.startBytes ?? 0) + 20 * (i + 1),
+            lengthBytes: segment.plainBytes,
+          }));
+          assert.deepEqual(
+            await workers.decode(room.bytes, placed),
+            spans.map(() => undefined),
+          );
+          const expected = Buffer.alloc(room.bytes.byteLength, 0xa5);
+          for (const [i, { startBytes, lengthBytes }] of spans.entries()) {
+            const plain = lent.bytes.subarray(startBytes, startBytes + lengthBytes);
+            plain.copy(expected, startBytes + 20 * (i + 1));
+          }
+          assert.ok(room.bytes.equals(expected));
+        }),
+        { numRuns: 15 },
+      );
+    });
+
+    test('says of each segment that it decodes what is wrong with it', async () => {
+      const good = await encoded(Buffer.alloc(70_000, 'some text '));
+      const placed = (coded: Uint8Array, lengthBytes: number, digest = good.digest) => ({
+        digest,
+        coded: Buffer.from(coded),
+        startBytes: 100,
+        lengthBytes,
+      });
+      using room = await workers.lend(80_000);
+      const flipped = Buffer.from(good.coded);
+      flipped[40] = (flipped[40] ?? 0) ^ 4;
+      const problems = await workers.decode(room.bytes, [
+        placed(good.coded, 70_000),
+        placed(good.coded, 69_999),
+        placed(good.coded, 70_001),
+        placed(good.coded.subarray(0, good.coded.length - 20), 70_000),
+        placed(randomBytes(5000), 70_000),
+        placed(flipped, 70_000),
+        placed(good.coded, 70_000, 'ab'.repeat(32) as Digest),
+        placed(good.coded, 70_000),
+      ]);
+      assert.equal(problems[0], undefined);
+      for (const problem of problems.slice(1, 6)) assert.match(problem ?? '', /inflate|digest/);
+      assert.match(problems[6] ?? '', /another digest/);
+      assert.equal(problems[7], undefined);
+      assert.equal(digestOf(room.bytes.subarray(100, 70_100)), good.digest);
+    });
+
     test('serves many calls at once', async () => {
       const plains = Array.from({ length: 30 }, (_, i) => Buffer.alloc(50_000 + i, `chunk ${i} `));
       const segments = await Promise.all(plains.map((plain) => encoded(plain)));

@@ -221,47 +221,6 @@ export function segmentCodecContract(
       );
     });
 
-    test('decodes a run of segments of any engine into memory that lies anywhere', async () => {
-      await fc.assert(
-        fc.asyncProperty(
-          fc.array(plainBytes, { minLength: 1, maxLength: 6 }),
-          fc.integer({ min: 0, max: 70 }),
-          async (chunks, skip) => {
-            const engines = [codec, ...others];
-            const segments = await Promise.all(
-              chunks.map((plain, i) => (engines[i % engines.length] ?? codec).encode(plain)),
-            );
-            const wanted = Buffer.concat(chunks);
-            const room = Buffer.alloc(skip + wanted.length + 8, 0xa5);
-            const coded = Buffer.concat([Buffer.alloc(skip), ...segments]).subarray(skip);
-            await codec.decodeRun(coded, room.subarray(skip, skip + wanted.length));
-            assert.ok(room.subarray(skip, skip + wanted.length).equals(wanted));
-            for (const beside of [room.subarray(0, skip), room.subarray(skip + wanted.length)]) {
-              assert.ok(
-                beside.every((byte) => byte === 0xa5),
-                'bytes beside the run changed',
-              );
-            }
-          },
-        ),
-        { numRuns: 30 },
-      );
-    });
-
-    test('refuses a run that is cut short, of another length, or none at all', async () => {
-      const plain = Buffer.from(JSON.stringify(constants));
-      const coded = await codec.encode(plain);
-      const run = Buffer.concat([coded, coded]);
-      const refusedRun = async (bytes: Buffer, length: number): Promise<void> => {
-        await assert.rejects(codec.decodeRun(bytes, Buffer.alloc(length)), malformed);
-      };
-      await refusedRun(run.subarray(0, run.length - 20), 2 * plain.length);
-      await refusedRun(run, 2 * plain.length - 1);
-      await refusedRun(run, 2 * plain.length + 1);
-      await refusedRun(randomBytes(1000), 5000);
-      await refusedRun(deflateRawSync(plain), plain.length + 1);
-    });
-
     test('a bit that flipped is refused or changes what comes out', async () => {
       const plain = Buffer.from(JSON.stringify(constants));
       const coded = await codec.encode(plain);

@@ -47,9 +47,6 @@ const testCodec: SegmentCodec = {
       throw new IngotError('segment-malformed', 'it is no deflate', {}, { cause });
     }
   },
-  async decodeRun(coded, plain) {
-    plain.set(await testCodec.decode(coded, plain.byteLength));
-  },
 };
 
 /** Threads of this process that check what is put; they end with it. */

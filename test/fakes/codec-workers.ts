@@ -43,6 +43,18 @@ export function codecWorkers(codec: SegmentCodec): ChunkWorkers {
       return { segments, [Symbol.dispose]: () => undefined };
     },
     check: (segments) => Promise.all(segments.map(problemOf)),
+    decode: async (target, segments) => {
+      const problems: (string | undefined)[] = [];
+      for (const { coded, digest, startBytes, lengthBytes } of segments) {
+        const plain = await codec.decode(coded, lengthBytes).catch(() => undefined);
+        plain?.copy(target, startBytes);
+        const isRight = plain !== undefined && digestOf(plain) === digest;
+        const problem =
+          plain === undefined ? 'it does not inflate' : 'its plain bytes have another digest';
+        problems.push(isRight ? undefined : problem);
+      }
+      return problems;
+    },
     [Symbol.asyncDispose]: async () => undefined,
   };
 }

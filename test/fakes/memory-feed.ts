@@ -14,9 +14,6 @@ export const testCodec: SegmentCodec = {
     }
     return plain;
   },
-  decodeRun: async (coded, room) => {
-    room.set(await testCodec.decode(coded, room.length));
-  },
 };
 
 /** How a disk in memory becomes a feed. */

@@ -37,7 +37,6 @@ const plainCodec: SegmentCodec = {
   name: 'plain',
   encode: async (plain) => Buffer.from(plain),
   decode: async (coded) => Buffer.from(coded),
-  decodeRun: async (coded, plain) => plain.set(coded),
 };
 
 /** Time that stands still: nothing expires, and nothing runs by itself. */

@@ -125,7 +125,6 @@ async function alternating(): Promise<SegmentCodec> {
     name: 'alternating',
     encode: (plain) => (turn++ % 2 === 0 ? codec : zlibSegmentCodec).encode(plain),
     decode: (coded, plainBytes) => codec.decode(coded, plainBytes),
-    decodeRun: (coded, plain) => codec.decodeRun(coded, plain),
   };
 }
 

@@ -14,12 +14,15 @@ import {
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
+
 import { type FailureCode, isFailure, MIB } from '../../src/base/index.ts';
+import { openChunkWorkers } from '../../src/keep/adapters/thread-chunk-workers.ts';
+import { zlibSegmentCodec } from '../../src/keep/adapters/zlib-segment-codec.ts';
 import { restoreImage, verifyTarget } from '../../src/publish/index.ts';
 import { openRestoreTarget } from '../../src/publish/restore/adapters/restore-target.ts';
 import { restoreTargetContract } from '../contracts/restore-target.ts';
-import { MemoryFeed, testCodec } from '../fakes/memory-feed.ts';
+import { MemoryFeed } from '../fakes/memory-feed.ts';
 
 /** A loop device over a file of its own; both are gone after disposal. */
 interface LoopDisk extends AsyncDisposable {
@@ -50,7 +53,8 @@ function loopDisk(sizeBytes: number, ...losetup: string[]): LoopDisk {
 const failsWith = (code: FailureCode, text: RegExp) => (thrown: unknown) =>
   isFailure(thrown, code) && text.test(thrown.message);
 
-const codec = testCodec;
+const workers = openChunkWorkers(zlibSegmentCodec.name);
+after(() => workers[Symbol.asyncDispose]());
 const options = (sizeBytes: number) => ({ sizeBytes, inPlace: false, comparesOnly: false });
 
 function someDisk(): Buffer {
@@ -87,13 +91,13 @@ describe('restoring to a block device', () => {
     const tail = readFileSync(loop.device).subarray(disk.length);
     const feed = new MemoryFeed(disk, { extentBytes: [100 * 1024, 28 * 1024], entriesPerPage: 7 });
     await using target = await openRestoreTarget(loop.device, options(disk.length));
-    const first = await restoreImage(feed, target, { codec });
+    const first = await restoreImage(feed, target, { workers });
     assert.equal(first.writtenBytes + first.zeroedBytes, disk.length);
     const medium = readFileSync(loop.backing);
     assert.ok(medium.subarray(0, disk.length).equals(disk));
     assert.ok(medium.subarray(disk.length).equals(tail), 'what lies behind the image is kept');
     assert.ok(statSync(loop.backing).blocks * 512 < 14 * MIB, 'holes are given back');
-    const second = await restoreImage(feed, target, { codec });
+    const second = await restoreImage(feed, target, { workers });
     assert.equal(second.writtenBytes, 0);
   });
 
@@ -102,7 +106,7 @@ describe('restoring to a block device', () => {
     const disk = someDisk();
     const feed = new MemoryFeed(disk);
     await using target = await openRestoreTarget(loop.device, options(disk.length));
-    await restoreImage(feed, target, { codec });
+    await restoreImage(feed, target, { workers });
     readFileSync(loop.device);
     const backing = openSync(loop.backing, 'r+');
     try {
@@ -110,7 +114,10 @@ describe('restoring to a block device', () => {
     } finally {
       closeSync(backing);
     }
-    await assert.rejects(verifyTarget(feed, target, {}), failsWith('verify-failed', /at byte 0$/));
+    await assert.rejects(
+      verifyTarget(feed, target, { workers }),
+      failsWith('verify-failed', /at byte 0$/),
+    );
   });
 
   test('a mounted device is refused, and the mount point is named', async () => {
@@ -173,7 +180,7 @@ describe('restoring to a block device', () => {
     await using loop = loopDisk(MIB);
     await using target = await openRestoreTarget(loop.device, options(12 * MIB));
     await assert.rejects(
-      restoreImage(new MemoryFeed(someDisk()), target, { codec }),
+      restoreImage(new MemoryFeed(someDisk()), target, { workers }),
       failsWith('target-too-small', /has 1048576 bytes, img-test1 needs 12582912/),
     );
   });

@@ -15,6 +15,16 @@ export const CODED_NUMBERS = 3;
 /** Numbers of a segment to check: start, coded length, plain length, plain and coded CRC-32. */
 export const SEGMENT_NUMBERS = 5;
 
+/** Numbers of a segment to decode: start, coded length, start in the target, plain length. */
+export const DECODED_NUMBERS = 4;
+
+/** What `decode` finds, by the number that it gives for a segment. */
+export const DECODE_PROBLEMS: readonly (string | undefined)[] = [
+  undefined,
+  'it does not inflate to its plain length',
+  'its plain bytes have another digest',
+];
+
 /** What `check` finds, by the number that it gives for a segment. */
 export const CHECK_PROBLEMS: readonly (string | undefined)[] = [
   undefined,
@@ -40,12 +50,22 @@ export type ChunkTask =
       readonly numbers: Uint32Array;
       /** What the plain bytes must be called, 32 bytes each. */
       readonly digests: Uint8Array;
+    }
+  | {
+      readonly kind: 'decode';
+      readonly bytes: Uint8Array;
+      readonly numbers: Uint32Array;
+      /** What the plain bytes must be called, 32 bytes each. */
+      readonly digests: Uint8Array;
+      /** Takes the plain bytes. */
+      readonly target: Uint8Array;
     };
 
 /**
  * Does a task.
  *
- * @returns digests, the numbers of coded spans, or an index of {@link CHECK_PROBLEMS} per segment
+ * @returns digests, the numbers of coded spans, or for each segment an index of
+ *   {@link CHECK_PROBLEMS} or {@link DECODE_PROBLEMS}
  */
 export function doChunkTask(engine: SegmentEngine, task: ChunkTask): Uint8Array | Uint32Array {
   const bytes = bufferOver(task.bytes);
@@ -56,6 +76,8 @@ export function doChunkTask(engine: SegmentEngine, task: ChunkTask): Uint8Array 
       return encodeSpans(engine, bytes, task.numbers, bufferOver(task.target));
     case 'check':
       return checkSegments(engine, bytes, task.numbers, task.digests);
+    case 'decode':
+      return decodeSegments(engine, bytes, task);
   }
 }
 
@@ -107,6 +129,29 @@ function checkSegments(
       digest: digests.subarray(i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES),
     };
     problems[i] = problemOf(engine, spanOf(bytes, segments, at), claim);
+  }
+  return problems;
+}
+
+function decodeSegments(
+  engine: SegmentEngine,
+  bytes: Buffer,
+  { numbers, digests, target }: ChunkTask & { readonly kind: 'decode' },
+): Uint8Array {
+  const problems = new Uint8Array(numbers.length / DECODED_NUMBERS);
+  const plainBytes = bufferOver(target);
+  for (let i = 0; i < problems.length; i++) {
+    const at = i * DECODED_NUMBERS;
+    const plain = spanOf(plainBytes, numbers, at + SPAN_NUMBERS);
+    try {
+      engine.decodeInto(spanOf(bytes, numbers, at), plain);
+    } catch (thrown) {
+      if (!isFailure(thrown, 'segment-malformed')) throw thrown;
+      problems[i] = 1;
+      continue;
+    }
+    const digest = digests.subarray(i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES);
+    problems[i] = hash('sha256', plain, 'buffer').equals(digest) ? 0 : 2;
   }
   return problems;
 }

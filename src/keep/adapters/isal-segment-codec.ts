@@ -230,8 +230,8 @@ class Inflater {
   }
 }
 
-/** State of one decoder of runs at a time: it needs no memory for its input. */
-class RunInflater {
+/** As {@link Inflater}, without a probe and without memory for the input. */
+class PlainInflater {
   readonly #library: Library;
   readonly #state = new NativeBuffer(INFLATE_BYTES);
 
@@ -240,16 +240,16 @@ class RunInflater {
     library.initInflate(this.#state.address);
   }
 
-  async run(coded: Uint8Array, plain: Uint8Array): Promise<void> {
+  runHere(coded: Uint8Array, plain: Uint8Array): void {
     const state = this.#state.bytes;
     state.writeBigUInt64LE(addressOf(plain), INFLATE.nextOut);
     state.writeUInt32LE(plain.byteLength, INFLATE.availOut);
     state.writeUInt32LE(0, INFLATE.totalOut);
     state.writeBigUInt64LE(addressOf(coded), INFLATE.nextIn);
     state.writeUInt32LE(coded.byteLength, INFLATE.availIn);
-    const status = await this.#library.inflate.elsewhere(this.#state.address);
+    const status = this.#library.inflate.here(this.#state.address);
     const doneBytes = state.readUInt32LE(INFLATE.totalOut);
-    // Segments have no final block, so the engine says that its input is over. Reading the lengths
+    // A segment has no final block, so the engine says that its input is over. Reading the lengths
     // after the call keeps both buffers alive while the engine works in them.
     if (status === END_INPUT && doneBytes === plain.byteLength) return;
     throw segmentMalformed(coded, plain.byteLength, `${doneBytes} bytes came out (${status})`);
@@ -288,7 +288,6 @@ export function openIsalSegmentCodec(): SegmentCodec {
   const library = loadLibrary();
   const deflaters = new LendingPool(() => new SpareDeflater(library), ENGINE_CALLS);
   const inflaters = new LendingPool(() => new Inflater(library), ENGINE_CALLS);
-  const runInflaters = new LendingPool(() => new RunInflater(library), ENGINE_CALLS);
   return {
     name: ISAL_NAME,
 
@@ -298,10 +297,6 @@ export function openIsalSegmentCodec(): SegmentCodec {
       checkSegmentLengths(coded, plainBytes);
       const probed = await inflaters.use((inflater) => inflater.run(coded, plainBytes));
       return checkedPlain(coded, plainBytes, probed);
-    },
-
-    async decodeRun(coded, plain) {
-      await runInflaters.use((inflater) => inflater.run(coded, plain));
     },
   };
 }
@@ -315,6 +310,7 @@ export function openIsalSegmentEngine(): SegmentEngine {
   const library = loadLibrary();
   const deflater = new Deflater(library);
   const inflater = new Inflater(library);
+  const plainInflater = new PlainInflater(library);
   const output = new NativeBuffer(MAX_CHUNK_BYTES + segmentProbe.plain.byteLength).bytes;
   return {
     name: ISAL_NAME,
@@ -330,6 +326,11 @@ export function openIsalSegmentEngine(): SegmentEngine {
     decode(coded, plainBytes) {
       checkSegmentLengths(coded, plainBytes);
       return checkedPlain(coded, plainBytes, inflater.runHere(coded, plainBytes, output));
+    },
+
+    decodeInto(coded, target) {
+      checkSegmentLengths(coded, target.byteLength);
+      plainInflater.runHere(coded, target);
     },
 
     crc32: (bytes) => library.crc32(0, addressOf(bytes), bytes.byteLength),

@@ -79,7 +79,6 @@ describe('the fastest engine', () => {
         return zlibSegmentCodec.encode(other);
       },
       decode: (coded, plainBytes) => zlibSegmentCodec.decode(coded, plainBytes),
-      decodeRun: (coded, plain) => zlibSegmentCodec.decodeRun(coded, plain),
     };
     const { codec, reason } = await chooseCodec(() => broken);
     assert.equal(codec, zlibSegmentCodec);

@@ -5,6 +5,7 @@ import { digestBytes } from '../../base/index.ts';
 import { MAX_CHUNK_BYTES, MAX_CODED_BYTES, type Segment } from '../../bytes/index.ts';
 import {
   type ChunkWorkers,
+  type CodedSpan,
   LENT_BYTES,
   type LentBuffer,
   type LentSegments,
@@ -15,6 +16,8 @@ import {
   CHECK_PROBLEMS,
   type ChunkTask,
   CODED_NUMBERS,
+  DECODE_PROBLEMS,
+  DECODED_NUMBERS,
   SEGMENT_NUMBERS,
   SPAN_NUMBERS,
 } from './chunk-tasks.ts';
@@ -44,6 +47,13 @@ interface Answer {
 interface Call {
   readonly task: ChunkTask;
   readonly done: PromiseWithResolvers<Uint8Array | Uint32Array>;
+}
+
+/** Segments in memory that threads share. */
+interface SharedSegments extends Disposable {
+  readonly bytes: Buffer;
+  /** Views into {@link bytes}, one for each segment. */
+  readonly coded: readonly Uint8Array[];
 }
 
 /** One worker thread. It does not keep the process alive while it has nothing to do. */
@@ -178,6 +188,26 @@ class ThreadChunkWorkers implements ChunkWorkers {
     return problems.map((problem) => problem ?? found[next++]);
   }
 
+  async decode(
+    target: Buffer,
+    segments: readonly CodedSpan[],
+  ): Promise<readonly (string | undefined)[]> {
+    if (segments.length === 0) return [];
+    using lent = await this.#sharedOf(segments);
+    const numbers = new Uint32Array(segments.length * DECODED_NUMBERS);
+    const digests = new Uint8Array(segments.length * 32);
+    for (const [i, { startBytes, lengthBytes, digest }] of segments.entries()) {
+      const coded = lent.coded[i];
+      if (coded === undefined) throw new Error('a segment has lost its bytes');
+      const start = coded.byteOffset - lent.bytes.byteOffset;
+      numbers.set([start, coded.byteLength, startBytes, lengthBytes], i * DECODED_NUMBERS);
+      digests.set(digestBytes(digest), i * 32);
+    }
+    const { bytes } = lent;
+    const found = await this.#run({ kind: 'decode', bytes, numbers, digests, target });
+    return Array.from(found, (problem) => DECODE_PROBLEMS[problem]);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#hasEnded = true;
     for (const { done } of this.#waiting.splice(0))
@@ -205,7 +235,8 @@ class ThreadChunkWorkers implements ChunkWorkers {
     const numbers = new Uint32Array(segments.length * SEGMENT_NUMBERS);
     const digests = new Uint8Array(segments.length * 32);
     for (const [i, segment] of segments.entries()) {
-      const { coded, plainBytes, plainCrc32, codedCrc32 } = lent.segments[i] ?? segment;
+      const { plainBytes, plainCrc32, codedCrc32 } = segment;
+      const coded = lent.coded[i] ?? segment.coded;
       const start = coded.byteOffset - lent.bytes.byteOffset;
       numbers.set(
         [start, coded.byteLength, plainBytes, plainCrc32, codedCrc32],
@@ -218,25 +249,24 @@ class ThreadChunkWorkers implements ChunkWorkers {
   }
 
   /** Segments in shared memory: where they lie, or copied. */
-  async #sharedOf(
-    segments: readonly Segment[],
-  ): Promise<LentSegments & { readonly bytes: Buffer }> {
+  async #sharedOf(segments: readonly { readonly coded: Uint8Array }[]): Promise<SharedSegments> {
     const memory = segments[0]?.coded.buffer;
     if (
       memory instanceof SharedArrayBuffer &&
       segments.every(({ coded }) => coded.buffer === memory)
     ) {
-      return { segments, bytes: Buffer.from(memory), [Symbol.dispose]: () => undefined };
+      const coded = segments.map((segment) => segment.coded);
+      return { coded, bytes: Buffer.from(memory), [Symbol.dispose]: () => undefined };
     }
     const sizeBytes = segments.reduce((sum, { coded }) => sum + coded.byteLength, 0);
     const lent = await this.#coded.lend(sizeBytes);
     let at = 0;
-    const copies = segments.map((segment) => {
-      lent.bytes.set(segment.coded, at);
-      at += segment.coded.byteLength;
-      return { ...segment, coded: lent.bytes.subarray(at - segment.coded.byteLength, at) };
+    const copies = segments.map(({ coded }) => {
+      lent.bytes.set(coded, at);
+      at += coded.byteLength;
+      return lent.bytes.subarray(at - coded.byteLength, at);
     });
-    return { segments: copies, bytes: lent.bytes, [Symbol.dispose]: () => lent[Symbol.dispose]() };
+    return { coded: copies, bytes: lent.bytes, [Symbol.dispose]: () => lent[Symbol.dispose]() };
   }
 
   async #run(task: ChunkTask): Promise<Uint8Array | Uint32Array> {

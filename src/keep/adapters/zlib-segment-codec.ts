@@ -44,12 +44,6 @@ export const zlibSegmentCodec: SegmentCodec = {
     const probed = await turns.use(() => inflateWithProbe(coded, plainBytes));
     return checkedPlain(coded, plainBytes, probed);
   },
-
-  async decodeRun(coded, plain) {
-    const inflated = await turns.use(() => inflateRun(coded, plain.byteLength));
-    plain.set(inflated);
-    releaseMemory(inflated);
-  },
 };
 
 /** What a thread's last decode gave, until the next one. */
@@ -86,6 +80,10 @@ export const zlibSegmentEngine: SegmentEngine = {
     return checkedPlain(coded, plainBytes, { output: buffer, usedBytes: engine.bytesWritten });
   },
 
+  decodeInto(coded, target) {
+    target.set(zlibSegmentEngine.decode(coded, target.byteLength));
+  },
+
   crc32: (bytes) => crc32(bytes),
 };
 
@@ -102,22 +100,6 @@ function inflateOptions(plainBytes: number) {
   const outputBytes = plainBytes + segmentProbe.plain.byteLength;
   // A bomb stops at the first byte too many. The chunk has room for all, so one trip does.
   return { info: true, chunkSize: outputBytes + 64, maxOutputLength: outputBytes };
-}
-
-/** Inflates segments without a final block behind them. */
-function inflateRun(coded: Uint8Array, plainBytes: number): Promise<Buffer> {
-  const options = {
-    finishFlush: constants.Z_SYNC_FLUSH,
-    // Room for all, so one trip to the pool does, and a byte more is refused.
-    chunkSize: plainBytes + 64,
-    maxOutputLength: plainBytes,
-  };
-  return new Promise((resolve, reject) => {
-    inflateRaw(coded, options, (error, plain) => {
-      if (error === null && plain.byteLength === plainBytes) resolve(plain);
-      else reject(segmentMalformed(coded, plainBytes, 'it is no run of that length', error));
-    });
-  });
 }
 
 function deflate(plain: Uint8Array): Promise<Buffer> {

@@ -12,6 +12,12 @@ export interface NamedSpan extends Span {
   readonly digest: Digest;
 }
 
+/** A segment, and where its plain bytes belong in a lent buffer. */
+export interface CodedSpan extends NamedSpan {
+  /** Workers that share its memory need no copy of it. */
+  readonly coded: Uint8Array;
+}
+
 /** Memory that the workers see as well. Dispose it to give it back; it must not be used then. */
 export interface LentBuffer extends Disposable {
   readonly bytes: Buffer;
@@ -48,4 +54,11 @@ export interface ChunkWorkers extends AsyncDisposable {
    * @returns for each segment what is wrong with it, in words, or undefined
    */
   check(segments: readonly Segment[]): Promise<readonly (string | undefined)[]>;
+  /**
+   * Decodes segments, each to its place in lent memory, and compares what came out with its name.
+   *
+   * @param target after a problem it holds anything at the place of that segment
+   * @returns for each segment what is wrong with it, in words, or undefined
+   */
+  decode(target: Buffer, segments: readonly CodedSpan[]): Promise<readonly (string | undefined)[]>;
 }

@@ -19,16 +19,4 @@ export interface SegmentCodec {
    * @throws IngotError `segment-malformed`
    */
   decode(coded: Uint8Array, plainBytes: number): Promise<Buffer>;
-  /**
-   * Decodes segments that lie one behind the other in one call, into memory of the caller: for many
-   * chunks at once this takes a fraction of what single calls take.
-   *
-   * Only the length of all together is checked. Where a segment ends is not seen, so whoever uses
-   * the bytes compares the digest of each chunk first.
-   *
-   * @param coded must not change until the promise settles
-   * @param plain is filled exactly; after a failure it holds anything
-   * @throws IngotError `segment-malformed`
-   */
-  decodeRun(coded: Uint8Array, plain: Uint8Array): Promise<void>;
 }

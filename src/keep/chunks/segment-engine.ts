@@ -21,6 +21,16 @@ export interface SegmentEngine {
    * @throws IngotError `segment-malformed`
    */
   decode(coded: Uint8Array, plainBytes: number): Buffer;
+  /**
+   * Decodes a segment into memory of the caller.
+   *
+   * Only the length is checked: where the segment ends is not seen. Whoever uses the bytes compares
+   * their digest first.
+   *
+   * @param target is filled exactly; after a failure it holds anything
+   * @throws IngotError `segment-malformed`
+   */
+  decodeInto(coded: Uint8Array, target: Buffer): void;
   /** @returns the CRC-32 of gzip */
   crc32(bytes: Buffer): number;
 }

@@ -1,9 +1,10 @@
-import { digestOf } from '../../base/index.ts';
+import { digestBytes } from '../../base/index.ts';
 import { type Extent, mergeExtents } from '../../bytes/index.ts';
+import type { ChunkWorkers, LentBuffer, Span } from '../../keep/index.ts';
 import type { Batch, DataBatch, HoleBatch, PlacedChunk } from './batches.ts';
 import { CompareDepth } from './compare-depth.ts';
-import type { PlainChunks } from './plain-chunks.ts';
-import { MAX_FEED_READ_BYTES } from './restore-feed.ts';
+import { fillMemory } from './fill-memory.ts';
+import { MAX_FEED_READ_BYTES, type RestoreFeed } from './restore-feed.ts';
 import type { RestoreTarget } from './restore-target.ts';
 
 /** Holes are looked at in pieces of this length. */
@@ -22,31 +23,36 @@ export interface Difference {
 
 /** The bytes of a data batch, widened to whole blocks of the target. */
 interface BatchMemory {
-  readonly blocks: Buffer<ArrayBuffer>;
+  readonly blocks: Buffer;
   /** Where {@link blocks} begin on the disk. */
   readonly offsetBytes: number;
   /** What {@link blocks} are a part of. */
-  readonly whole: Buffer<ArrayBuffer>;
+  readonly lent: LentBuffer;
 }
 
-/** Finds out what a target has already, with a few buffers that are used again and again. */
+/** Bytes of a SHA-256. */
+const DIGEST_BYTES = 32;
+
+/** Finds out what a target has already, in memory that the workers lend and look at. */
 export class TargetComparison {
   readonly #target: RestoreTarget;
+  readonly #workers: ChunkWorkers;
   readonly #signal: AbortSignal | undefined;
   readonly #verifies: boolean;
-  readonly #spare: Buffer<ArrayBuffer>[] = [];
   readonly #zeros = Buffer.alloc(HOLE_PIECE_BYTES);
   readonly #depth = new CompareDepth();
 
-  /** @param options `verifies`: every byte is looked at, whatever it costs */
-  constructor(
-    target: RestoreTarget,
-    signal: AbortSignal | undefined,
-    { verifies = false }: { readonly verifies?: boolean } = {},
-  ) {
-    this.#target = target;
-    this.#signal = signal;
-    this.#verifies = verifies;
+  /** @param setup `verifies`: every byte is looked at, whatever it costs */
+  constructor(setup: {
+    readonly target: RestoreTarget;
+    readonly workers: ChunkWorkers;
+    readonly signal: AbortSignal | undefined;
+    readonly verifies: boolean;
+  }) {
+    this.#target = setup.target;
+    this.#workers = setup.workers;
+    this.#signal = setup.signal;
+    this.#verifies = setup.verifies;
   }
 
   /**
@@ -56,55 +62,60 @@ export class TargetComparison {
    */
   async compare(batch: Batch): Promise<Difference> {
     if (batch.kind === 'hole') return await this.#compareHole(batch);
-    const memory = this.#memoryFor(batch);
+    const memory = await this.#memoryFor(batch);
     try {
       const samples = !this.#verifies && this.#depth.next() === 'sample';
       if (samples && (await this.#sampleDiffers(batch, memory))) {
         return { batch, chunks: batch.chunks, zeros: [], memory };
       }
       await this.#target.read(memory.blocks, memory.offsetBytes);
-      const chunks = batch.chunks.filter((chunk) => differs(chunk, memory));
+      const chunks = await this.#differing(batch.chunks, memory);
       this.#depth.compared(chunks.length < batch.chunks.length);
       return { batch, chunks, zeros: [], memory };
     } catch (thrown) {
-      this.#spare.push(memory.whole);
+      memory.lent[Symbol.dispose]();
       throw thrown;
     }
   }
 
   /** The difference to a target that reads as zeros everywhere. */
-  assumeBlank(batch: Batch): Difference {
+  async assumeBlank(batch: Batch): Promise<Difference> {
     if (batch.kind === 'hole') return holeDifference(batch, []);
-    return { batch, chunks: batch.chunks, zeros: [], memory: this.#memoryFor(batch) };
+    return { batch, chunks: batch.chunks, zeros: [], memory: await this.#memoryFor(batch) };
   }
 
   /** Puts the missing chunks into the memory of the batch. */
-  async fill({ chunks, memory }: Difference, source: PlainChunks): Promise<void> {
+  async fill(difference: Difference, feed: RestoreFeed): Promise<void> {
+    const { chunks, memory } = difference;
     if (memory === undefined || chunks.length === 0) return;
     try {
-      const wanted = chunks.map((placed) => ({
-        chunk: placed.chunk,
-        room: roomOf(placed, memory),
+      const wanted = chunks.map(({ chunk, offsetBytes }) => ({
+        chunk,
+        startBytes: offsetBytes - memory.offsetBytes,
       }));
-      await source.readInto(wanted, this.#signal);
+      await fillMemory(memory.blocks, wanted, {
+        feed,
+        workers: this.#workers,
+        signal: this.#signal,
+      });
     } catch (thrown) {
-      this.#spare.push(memory.whole);
+      this.release(difference);
       throw thrown;
     }
   }
 
   /** Takes the memory back; the difference must not be used any more. */
   release({ memory }: Difference): void {
-    if (memory !== undefined) this.#spare.push(memory.whole);
+    memory?.lent[Symbol.dispose]();
   }
 
-  #memoryFor(batch: DataBatch): BatchMemory {
+  async #memoryFor(batch: DataBatch): Promise<BatchMemory> {
     const { blockBytes } = this.#target;
     const offsetBytes = batch.offsetBytes - (batch.offsetBytes % blockBytes);
     const end = batch.offsetBytes + batch.lengthBytes;
     const lengthBytes = Math.ceil((end - offsetBytes) / blockBytes) * blockBytes;
-    const whole = this.#takeMemory();
-    return { blocks: whole.subarray(0, lengthBytes), offsetBytes, whole };
+    const lent = await this.#workers.lend(lengthBytes);
+    return { blocks: lent.bytes, offsetBytes, lent };
   }
 
   /** Reads one chunk in the middle of a batch. */
@@ -116,50 +127,46 @@ export class TargetComparison {
     const from = start - (start % blockBytes);
     const to = Math.ceil((start + placed.chunk.lengthBytes) / blockBytes) * blockBytes;
     await this.#target.read(memory.blocks.subarray(from, to), memory.offsetBytes + from);
-    return differs(placed, memory);
+    return (await this.#differing([placed], memory)).length > 0;
+  }
+
+  /** @returns the chunks whose bytes in the memory do not have their name */
+  async #differing(
+    chunks: readonly PlacedChunk[],
+    memory: BatchMemory,
+  ): Promise<readonly PlacedChunk[]> {
+    const spans = chunks.map(({ chunk, offsetBytes }): Span => {
+      return { startBytes: offsetBytes - memory.offsetBytes, lengthBytes: chunk.lengthBytes };
+    });
+    const digests = await this.#workers.digests(memory.blocks, spans);
+    return chunks.filter(({ chunk }, i) => {
+      const found = digests.subarray(i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES);
+      return !found.equals(digestBytes(chunk.digest));
+    });
   }
 
   async #compareHole(hole: HoleBatch): Promise<Difference> {
     if (this.#target.zeroesCheaply && !this.#verifies) return holeDifference(hole, [hole]);
     const { blockBytes } = this.#target;
     const end = hole.offsetBytes + hole.lengthBytes;
-    const buffer = this.#takeMemory();
+    using lent = await this.#workers.lend(HOLE_PIECE_BYTES + 2 * blockBytes);
     const found: Extent[] = [];
-    try {
-      for (let at = hole.offsetBytes; at < end; ) {
-        this.#signal?.throwIfAborted();
-        const length = Math.min(HOLE_PIECE_BYTES, end - at);
-        const from = at - (at % blockBytes);
-        const blocks = Math.ceil((at + length - from) / blockBytes) * blockBytes;
-        await this.#target.read(buffer.subarray(0, blocks), from);
-        const piece = buffer.subarray(at - from, at - from + length);
-        if (!piece.equals(this.#zeros.subarray(0, length))) {
-          found.push({ offsetBytes: at, lengthBytes: length });
-        }
-        at += length;
+    for (let at = hole.offsetBytes; at < end; ) {
+      this.#signal?.throwIfAborted();
+      const length = Math.min(HOLE_PIECE_BYTES, end - at);
+      const from = at - (at % blockBytes);
+      const blocks = Math.ceil((at + length - from) / blockBytes) * blockBytes;
+      await this.#target.read(lent.bytes.subarray(0, blocks), from);
+      const piece = lent.bytes.subarray(at - from, at - from + length);
+      if (!piece.equals(this.#zeros.subarray(0, length))) {
+        found.push({ offsetBytes: at, lengthBytes: length });
       }
-    } finally {
-      this.#spare.push(buffer);
+      at += length;
     }
     return holeDifference(hole, mergeExtents(found));
-  }
-
-  #takeMemory(): Buffer<ArrayBuffer> {
-    const { blockBytes } = this.#target;
-    return this.#spare.pop() ?? this.#target.allocate(MAX_FEED_READ_BYTES + 2 * blockBytes);
   }
 }
 
 function holeDifference(batch: HoleBatch, zeros: readonly Extent[]): Difference {
   return { batch, chunks: [], zeros, memory: undefined };
-}
-
-/** The part of a batch's memory that is a chunk's. */
-function roomOf({ chunk, offsetBytes }: PlacedChunk, memory: BatchMemory): Buffer<ArrayBuffer> {
-  const start = offsetBytes - memory.offsetBytes;
-  return memory.blocks.subarray(start, start + chunk.lengthBytes);
-}
-
-function differs(placed: PlacedChunk, memory: BatchMemory): boolean {
-  return digestOf(roomOf(placed, memory)) !== placed.chunk.digest;
 }

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { testCodec as codec, MemoryFeed } from '../../../test/fakes/memory-feed.ts';
+import { codecWorkers } from '../../../test/fakes/codec-workers.ts';
+import { MemoryFeed, testCodec } from '../../../test/fakes/memory-feed.ts';
 import { MemoryTarget } from '../../../test/fakes/memory-target.ts';
 import { MIB } from '../../base/index.ts';
 import { restoreImage } from './restore-image.ts';
+
+const workers = codecWorkers(testCodec);
 
 /** A disk of chunks that all differ. */
 function diskOf(sizeBytes: number): Buffer {
@@ -18,7 +21,7 @@ const DISK = diskOf(64 * MIB);
 async function readBytes(before: Buffer): Promise<{ read: number; written: number }> {
   const target = new MemoryTarget(before);
   const feed = new MemoryFeed(DISK, { extentBytes: [256 * 1024], entriesPerPage: 64 });
-  const { writtenBytes } = await restoreImage(feed, target, { codec, verify: false });
+  const { writtenBytes } = await restoreImage(feed, target, { workers, verify: false });
   assert.ok(target.disk.equals(DISK));
   return { read: target.readBytes, written: writtenBytes };
 }

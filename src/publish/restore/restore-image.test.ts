@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { codecWorkers } from '../../../test/fakes/codec-workers.ts';
 import { MemoryFeed, type MemoryFeedOptions, testCodec } from '../../../test/fakes/memory-feed.ts';
 import { MemoryTarget } from '../../../test/fakes/memory-target.ts';
 import { type FailureCode, isFailure, MIB } from '../../base/index.ts';
 import type { RestoreFeed } from './restore-feed.ts';
 import { restoreImage, verifyTarget } from './restore-image.ts';
 
-const codec = testCodec;
+const workers = codecWorkers(testCodec);
 
 /** A disk whose pieces are text or zeros in turn. */
 function diskOf(
@@ -53,13 +54,13 @@ describe('restoring an image', () => {
           isBlank,
           zeroesCheaply: rest.zeroesCheaply,
         });
-        await restoreImage(feed, target, { codec });
+        await restoreImage(feed, target, { workers });
         assert.ok(target.disk.subarray(0, disk.length).equals(disk), 'the disk');
         assert.ok(
           target.disk.subarray(disk.length).equals(start.subarray(disk.length)),
           'the rest',
         );
-        await verifyTarget(feed, target, {});
+        await verifyTarget(feed, target, { workers });
       }),
       { numRuns: 100 },
     );
@@ -70,7 +71,7 @@ describe('restoring an image', () => {
     const older = Buffer.from(SMALL);
     older.fill(9, 192 * 1024, 192 * 1024 + 10);
     const target = new MemoryTarget(older);
-    const report = await restoreImage(feed, target, { codec });
+    const report = await restoreImage(feed, target, { workers });
     assert.deepEqual(target.writes, [{ offsetBytes: 192 * 1024, lengthBytes: 64 * 1024 }]);
     assert.equal(feed.asked.length, 1);
     assert.equal(report.writtenBytes, 64 * 1024);
@@ -79,10 +80,10 @@ describe('restoring an image', () => {
 
   test('a second restore writes nothing', async () => {
     const target = new MemoryTarget(Buffer.alloc(SMALL.length, 1));
-    await restoreImage(new MemoryFeed(SMALL), target, { codec });
+    await restoreImage(new MemoryFeed(SMALL), target, { workers });
     target.writes.length = 0;
     target.calls.length = 0;
-    const report = await restoreImage(new MemoryFeed(SMALL), target, { codec });
+    const report = await restoreImage(new MemoryFeed(SMALL), target, { workers });
     assert.deepEqual(target.writes, []);
     assert.deepEqual(target.calls, ['sync', 'publish']);
     assert.equal(report.verifiedBytes, SMALL.length);
@@ -90,14 +91,14 @@ describe('restoring an image', () => {
 
   test('a hole that reads as zeros is left alone where zeroing means writing', async () => {
     const target = new MemoryTarget(Buffer.alloc(SMALL.length));
-    const report = await restoreImage(new MemoryFeed(SMALL), target, { codec });
+    const report = await restoreImage(new MemoryFeed(SMALL), target, { workers });
     assert.equal(report.zeroedBytes, 0);
     assert.deepEqual(target.calls, ['sync', 'publish']);
   });
 
   test('neighbours are written together', async () => {
     const target = new MemoryTarget(Buffer.alloc(SMALL.length), { isBlank: true });
-    await restoreImage(new MemoryFeed(SMALL), target, { codec });
+    await restoreImage(new MemoryFeed(SMALL), target, { workers });
     assert.deepEqual(target.writes, [
       { offsetBytes: 0, lengthBytes: 64 * 1024 },
       { offsetBytes: 192 * 1024, lengthBytes: 128 * 1024 },
@@ -107,7 +108,7 @@ describe('restoring an image', () => {
   test('a target that is too small is refused before anything is written', async () => {
     const target = new MemoryTarget(Buffer.alloc(SMALL.length - 512));
     await assert.rejects(
-      restoreImage(new MemoryFeed(SMALL), target, { codec }),
+      restoreImage(new MemoryFeed(SMALL), target, { workers }),
       failsWith('target-too-small'),
     );
     assert.deepEqual(target.writes, []);
@@ -119,7 +120,7 @@ describe('restoring an image', () => {
     assert.ok(first?.kind === 'chunk');
     feed.spoil(first.digest);
     const target = new MemoryTarget(Buffer.alloc(SMALL.length), { isBlank: true });
-    await assert.rejects(restoreImage(feed, target, { codec }), failsWith('chunk-corrupt'));
+    await assert.rejects(restoreImage(feed, target, { workers }), failsWith('chunk-corrupt'));
     assert.deepEqual(target.writes, []);
     assert.ok(!target.calls.includes('publish'));
   });
@@ -130,7 +131,7 @@ describe('restoring an image', () => {
       if (offsetBytes > 0) buffer.writeUInt8(buffer.readUInt8(100) ^ 1, 100);
     };
     await assert.rejects(
-      restoreImage(new MemoryFeed(SMALL), target, { codec }),
+      restoreImage(new MemoryFeed(SMALL), target, { workers }),
       (thrown) =>
         isFailure(thrown, 'verify-failed') &&
         thrown.facts['firstOffsetBytes'] === 192 * 1024 &&
@@ -148,7 +149,7 @@ describe('restoring an image', () => {
       if (offsetBytes >= half) buffer.copy(target.disk, offsetBytes - half);
     };
     const feed = new MemoryFeed(disk, { extentBytes: [256 * 1024] });
-    await assert.rejects(restoreImage(feed, target, { codec }), failsWith('verify-failed'));
+    await assert.rejects(restoreImage(feed, target, { workers }), failsWith('verify-failed'));
   });
 
   test('wherever a write fails, a second run completes the disk', async () => {
@@ -163,7 +164,7 @@ describe('restoring an image', () => {
         if (left === 0) throw new Error('the cable was pulled');
       };
       try {
-        await restoreImage(new MemoryFeed(disk, options), target, { codec });
+        await restoreImage(new MemoryFeed(disk, options), target, { workers });
         break;
       } catch (thrown) {
         assert.match(String(thrown), /the cable was pulled/);
@@ -181,7 +182,7 @@ describe('restoring an image', () => {
       if (reads === 20) throw new Error('the line is dead');
     };
     const target = new MemoryTarget(Buffer.alloc(SMALL.length), { isBlank: true });
-    await assert.rejects(restoreImage(feed, target, { codec }), /the line is dead/);
+    await assert.rejects(restoreImage(feed, target, { workers }), /the line is dead/);
     const settled = target.writes.length;
     await new Promise((resolve) => setImmediate(resolve));
     assert.equal(target.writes.length, settled);
@@ -192,7 +193,7 @@ describe('restoring an image', () => {
     const target = new MemoryTarget(Buffer.alloc(SMALL.length));
     cancel.abort(new Error('enough'));
     await assert.rejects(
-      restoreImage(new MemoryFeed(SMALL), target, { codec, signal: cancel.signal }),
+      restoreImage(new MemoryFeed(SMALL), target, { workers, signal: cancel.signal }),
       /enough/,
     );
   });
@@ -209,6 +210,6 @@ describe('restoring an image', () => {
       [Symbol.asyncDispose]: async () => undefined,
     };
     const target = new MemoryTarget(Buffer.alloc(SMALL.length));
-    await assert.rejects(restoreImage(liar, target, { codec }), failsWith('manifest-invalid'));
+    await assert.rejects(restoreImage(liar, target, { workers }), failsWith('manifest-invalid'));
   });
 });

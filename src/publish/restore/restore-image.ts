@@ -1,15 +1,14 @@
 import { IngotError, noProgress, type OnProgress } from '../../base/index.ts';
-import type { SegmentCodec } from '../../keep/index.ts';
+import type { ChunkWorkers } from '../../keep/index.ts';
 import { type Batch, batchesOf } from './batches.ts';
 import { type Difference, TargetComparison } from './compare-batch.ts';
 import { inOrder } from './in-order.ts';
-import { PlainChunks } from './plain-chunks.ts';
 import type { RestoreFeed } from './restore-feed.ts';
 import type { RestoreTarget } from './restore-target.ts';
 import { BatchWriter } from './write-batch.ts';
 
-/** Batches that are read, hashed and decoded at once. */
-const BATCHES_AT_ONCE = 3;
+/** Batches that are compared, fetched and decoded at once. */
+const BATCHES_AT_ONCE = 4;
 
 /** Batches that are read back at once: a device with a queue wants more than one read. */
 const VERIFIED_AT_ONCE = 8;
@@ -32,7 +31,8 @@ export interface RestoreReport {
 
 /** How a restore is done. */
 export interface RestoreOptions {
-  readonly codec: SegmentCodec;
+  /** They hash and decode; all memory that a restore works in is theirs. */
+  readonly workers: ChunkWorkers;
   /** Reads everything back past the cache and compares it. Default: true. */
   readonly verify?: boolean;
   readonly signal?: AbortSignal;
@@ -55,18 +55,17 @@ export async function restoreImage(
   options: RestoreOptions,
 ): Promise<RestoreReport> {
   refuseSmallTarget(feed, target);
-  const { signal, onProgress = noProgress } = options;
-  const comparison = new TargetComparison(target, signal);
+  const { workers, signal, onProgress = noProgress } = options;
+  const comparison = new TargetComparison({ target, workers, signal, verifies: false });
   const writer = new BatchWriter(target);
-  const chunks = new PlainChunks(feed, options.codec);
   const prepared = inOrder(
     batchesOf(feed),
     async (batch) => {
       signal?.throwIfAborted();
       const difference = target.isBlank
-        ? comparison.assumeBlank(batch)
+        ? await comparison.assumeBlank(batch)
         : await comparison.compare(batch);
-      await comparison.fill(difference, chunks);
+      await comparison.fill(difference, feed);
       return difference;
     },
     { limit: BATCHES_AT_ONCE, discard: (difference) => comparison.release(difference) },
@@ -111,10 +110,10 @@ export async function restoreImage(
 export async function verifyTarget(
   feed: RestoreFeed,
   target: RestoreTarget,
-  { signal, onProgress = noProgress }: Pick<RestoreOptions, 'signal' | 'onProgress'>,
+  { workers, signal, onProgress = noProgress }: Omit<RestoreOptions, 'verify'>,
 ): Promise<void> {
   refuseSmallTarget(feed, target);
-  const comparison = new TargetComparison(target, signal, { verifies: true });
+  const comparison = new TargetComparison({ target, workers, signal, verifies: true });
   const compared = inOrder(
     batchesOf(feed),
     async (batch: Batch) => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { restoreFeedContract } from '../../../test/contracts/restore-feed.ts';
+import { codecWorkers } from '../../../test/fakes/codec-workers.ts';
 import { startMemoryDaemon } from '../../../test/fakes/memory-daemon.ts';
 import { testCodec } from '../../../test/fakes/memory-feed.ts';
 import { MemoryTarget } from '../../../test/fakes/memory-target.ts';
@@ -33,7 +34,7 @@ describe('restoring from a daemon', () => {
     const before = backend.opened.length;
     await using feed = await HttpRestoreFeed.open(client, id);
     const target = new MemoryTarget(Buffer.alloc(3_000_320));
-    await restoreImage(feed, target, { codec: testCodec });
+    await restoreImage(feed, target, { workers: codecWorkers(testCodec) });
     assert.ok(target.disk.subarray(0, disk.length).equals(disk));
     assert.equal(backend.opened.length - before, 1);
   });

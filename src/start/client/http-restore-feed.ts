@@ -112,7 +112,7 @@ export class HttpRestoreFeed implements RestoreFeed {
     for (const { buffer } of coded) {
       // The same answer holds many of them.
       if (this.#lent.delete(buffer) && this.#spare.length < MAX_SPARE) {
-        this.#spare.push(Buffer.from(buffer as ArrayBuffer));
+        this.#spare.push(Buffer.from(buffer as SharedArrayBuffer));
       }
     }
   }
@@ -122,7 +122,7 @@ export class HttpRestoreFeed implements RestoreFeed {
     const fitting = this.#spare.findIndex((buffer) => buffer.length >= lengthBytes);
     const [spare] = fitting < 0 ? [] : this.#spare.splice(fitting, 1);
     // Room for a little more, so that the next answers fit as well.
-    const memory = spare ?? Buffer.allocUnsafeSlow(Math.ceil(lengthBytes / MIB) * MIB);
+    const memory = spare ?? sharedMemory(Math.ceil(lengthBytes / MIB) * MIB);
     this.#lent.add(memory.buffer);
     return memory.subarray(0, lengthBytes);
   }
@@ -130,6 +130,11 @@ export class HttpRestoreFeed implements RestoreFeed {
   async [Symbol.asyncDispose](): Promise<void> {
     // The daemon closes the image once nobody asks any more; the client is its opener's.
   }
+}
+
+/** Threads decode straight out of what they share. */
+function sharedMemory(lengthBytes: number): Buffer {
+  return Buffer.from(new SharedArrayBuffer(lengthBytes));
 }
 
 /** Makes a call and reads its whole answer, again when it broke off in between. */

@@ -12,14 +12,16 @@ import {
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, test } from 'node:test';
+import { after, afterEach, beforeEach, describe, test } from 'node:test';
 import {
   restoreTargetContract,
   type TargetUnderTest,
 } from '../../../../test/contracts/restore-target.ts';
-import { MemoryFeed, testCodec } from '../../../../test/fakes/memory-feed.ts';
+import { MemoryFeed } from '../../../../test/fakes/memory-feed.ts';
 import { MemoryTarget } from '../../../../test/fakes/memory-target.ts';
 import { isFailure } from '../../../base/index.ts';
+import { openChunkWorkers } from '../../../keep/adapters/thread-chunk-workers.ts';
+import { zlibSegmentCodec } from '../../../keep/adapters/zlib-segment-codec.ts';
 import { restoreImage } from '../restore-image.ts';
 import { partPath } from './file-target.ts';
 import { type OpenTargetOptions, openRestoreTarget } from './restore-target.ts';
@@ -59,6 +61,10 @@ restoreTargetContract('memory', async () => {
   };
 });
 
+/** The memory that they lend is fit for direct I/O. */
+const workers = openChunkWorkers(zlibSegmentCodec.name);
+after(() => workers[Symbol.asyncDispose]());
+
 const DISK = Buffer.concat([
   Buffer.alloc(70_000, 1),
   Buffer.alloc(200_000),
@@ -74,7 +80,7 @@ async function restoreTo(path: string, options: Partial<OpenTargetOptions> = {})
     ...options,
   });
   return await restoreImage(new MemoryFeed(DISK, { extentBytes: [10_000, 7000] }), target, {
-    codec: testCodec,
+    workers,
   });
 }
 
@@ -98,7 +104,7 @@ describe('restoring to a file', () => {
     assert.equal(readFileSync(path, 'utf8'), 'something else');
     const feed = new MemoryFeed(DISK);
     feed.beforeRead = () => assert.equal(readFileSync(path, 'utf8'), 'something else');
-    await restoreImage(feed, target, { codec: testCodec });
+    await restoreImage(feed, target, { workers });
     assert.ok(readFileSync(path).equals(DISK));
   });
 

@@ -96,10 +96,11 @@ async function restoreTo(
   await using feed = await HttpRestoreFeed.open(client, image.id);
   await using target = await openFileTarget(path, { sizeBytes: feed.sizeBytes, mode: 'new' });
   const { codec } = await openFastestCodec();
+  await using workers = openChunkWorkers(codec.name);
   using progress = context.progress('generalize');
   // What was decoded is checked; a temporary file is not read back.
   const { onProgress } = progress;
-  await restoreImage(feed, target, { codec, verify: false, signal: context.signal, onProgress });
+  await restoreImage(feed, target, { workers, verify: false, signal: context.signal, onProgress });
 }
 
 async function importFile(

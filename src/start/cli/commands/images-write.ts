@@ -1,6 +1,7 @@
 import type { Command } from '@commander-js/extra-typings';
 import { formatBytes, formatDuration, IngotError, systemClock } from '../../../base/index.ts';
 import { openFastestCodec } from '../../../keep/adapters/fastest-segment-codec.ts';
+import { openChunkWorkers } from '../../../keep/adapters/thread-chunk-workers.ts';
 import {
   type RestoreReport,
   type RestoreTarget,
@@ -55,8 +56,9 @@ export function registerImagesWrite(images: Command, context: CliContext): void 
       if (!comparesOnly && options.yes !== true) await confirm(context, target, what);
       const startedAt = systemClock.monotonic();
       const { codec } = await openFastestCodec();
+      await using workers = openChunkWorkers(codec.name);
       const report = await withProgress(context, 'write', async (onProgress) => {
-        const call = { codec, signal: context.signal, onProgress };
+        const call = { workers, signal: context.signal, onProgress };
         if (!comparesOnly) return restoreImage(feed, target, { ...call, verify: options.verify });
         await verifyTarget(feed, target, call);
         return verifiedOnly(feed.sizeBytes);
