@@ -62,7 +62,7 @@ function folderStore(
 }
 
 function peers(scratch: string): Store[] {
-  const [restic, borg, casync] = ['restic', 'borg', 'casync'].map((name) => join(scratch, name));
+  const [restic, casync] = ['restic', 'casync'].map((name) => join(scratch, name));
   const resticRun = (...argv: string[]): string =>
     run('env', 'RESTIC_PASSWORD=bench', 'restic', '-q', '-r', restic ?? '', ...argv);
   const borgRun = (...argv: string[]): string =>
@@ -79,10 +79,15 @@ function peers(scratch: string): Store[] {
       init: () => resticRun('init'),
       add: (image) => resticRun('backup', image),
     }),
-    folderStore('borg', borg ?? '', {
-      init: () => borgRun('init', '-e', 'none', borg ?? ''),
-      add: (image, label) => borgRun('create', '-C', 'zstd,3', `${borg}::${label}`, image),
-    }),
+    ...[['borg', 'lz4'] as const, ['borg, zstd-3', 'zstd,3'] as const].map(
+      ([name, compression]) => {
+        const path = join(scratch, name.replace(/\W+/, '-'));
+        return folderStore(name, path, {
+          init: () => borgRun('init', '-e', 'none', path),
+          add: (image, label) => borgRun('create', '-C', compression, `${path}::${label}`, image),
+        });
+      },
+    ),
     { name: 'fixed 128 KiB', add: async (image) => (await fixed.add(image)) / 1e6 },
   ];
 }

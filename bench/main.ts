@@ -63,7 +63,7 @@ const { values, positionals } = parseArgs({
 });
 const scale = values.quick ? QUICK : FULL;
 // Another number where workloads became others, so that old ones are not taken for them.
-const folder = join(values.keep, `${scale.name}-2`);
+const folder = join(values.keep, `${scale.name}-3`);
 mkdirSync(join(folder, 'scratch'), { recursive: true });
 const context: BenchContext = {
   scale,

@@ -4,7 +4,8 @@
  * What is written, and why:
  *
  * - apt loads the packages as compressed archives and removes them afterwards: what they held stays
- *   in free blocks.
+ *   in free blocks. It takes longer over the network than the kernel keeps them to itself (30 s), so
+ *   they are synced here.
  * - Every file of an upgraded package is unpacked anew as `FILE.dpkg-new`, then synced, and takes its
  *   name by a rename, changed or not: all its blocks lie elsewhere afterwards, its directories and
  *   inode tables are written, and each sync writes to the journal. (dpkg does so unless it is told
@@ -20,6 +21,7 @@
  *
  * Left out: kernels and initial RAM disks, which are new from end to end for every tool.
  */
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   appendFileSync,
@@ -78,6 +80,7 @@ export function upgradePackages(upgrade: Upgrade): void {
     contents.set(name, unpacked);
     writeArchive(root, name, unpacked);
   }
+  syncFilesystem(root);
   const done = new Set<string>();
   for (const { name } of upgraded) {
     unpackSynced(contents.get(name) ?? []);
@@ -179,6 +182,12 @@ function writeArchive(root: string, name: string, files: readonly Unpacked[]): v
   mkdirSync(dirname(path), { recursive: true });
   const content = Buffer.concat(files.map((file) => file.content));
   writeFileSync(path, zstdCompressSync(content, { params: ARCHIVE_LEVEL }));
+}
+
+/** Without it, files that are removed soon would never reach the disk. */
+function syncFilesystem(root: string): void {
+  const done = spawnSync('sync', ['-f', root]);
+  if (done.status !== 0) throw new Error(`syncing ${root} ended with ${done.status}`);
 }
 
 function unpack(target: string, content: Buffer): void {
