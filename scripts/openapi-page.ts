@@ -17,6 +17,7 @@ export async function openapiPage(): Promise<string> {
     metrics: { sentBytes: () => undefined, receivedBytes: () => undefined },
     tokenSecret: new Uint8Array(32),
     version: packageFacts.version,
+    zstdVersion: '',
     publicUrl: undefined,
   });
   const answer = await server.inject(`${NATIVE_PREFIX}/openapi.json`);

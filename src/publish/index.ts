@@ -63,4 +63,4 @@ export {
 export type { RestoreTarget, TargetFacts } from './restore/restore-target.ts';
 export { ReusedBuffers } from './reused-buffers.ts';
 export { snapshotPayload } from './snapshot-payload.ts';
-export { publishZstd } from './zst.ts';
+export { type PublishedStream, publishZstd } from './zst.ts';

@@ -13,6 +13,7 @@ import { artifactRoutes } from './artifact-routes.ts';
 import type { NativeBackend } from './backend.ts';
 import { clientRoutes } from './client-routes.ts';
 import { failureAnswer, nothingHere } from './failure-answer.ts';
+import { FileDigests } from './file-digests.ts';
 import { fileRoutes } from './file-routes.ts';
 import { HeldImages } from './held-images.ts';
 import { downloadRoutes, imageRoutes } from './image-routes.ts';
@@ -36,6 +37,8 @@ export interface NativeOptions {
   readonly tokenSecret: Uint8Array;
   /** Version of the program, for the schema. */
   readonly version: string;
+  /** Version of the library that compresses `.zst`: another one may give other bytes. */
+  readonly zstdVersion: string;
   /** Base of absolute URLs, for the schema. */
   readonly publicUrl: string | undefined;
 }
@@ -48,10 +51,11 @@ export interface NativeOptions {
  */
 export const nativeApi: FastifyPluginAsync<NativeOptions> = async (outer, options) => {
   const server = outer.withTypeProvider<ZodTypeProvider>();
-  const { backend, clock, log, metrics } = options;
+  const { backend, clock, log, metrics, zstdVersion } = options;
   const access = new Access(backend, new TokenIssuer(options.tokenSecret, clock), clock);
   const held = new HeldImages(clock, (caller, id) => backend.library(caller).open(id));
-  const context: RouteContext = { backend, access, clock, log, metrics };
+  const digests = new FileDigests();
+  const context: RouteContext = { backend, access, clock, log, metrics, zstdVersion, digests };
 
   server.setValidatorCompiler(validatorCompiler);
   server.setSerializerCompiler(serializerCompiler);

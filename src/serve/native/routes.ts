@@ -11,6 +11,7 @@ import { type Clock, type Id, isId, type Log } from '../../base/index.ts';
 import type { Access } from './access.ts';
 import type { NativeBackend } from './backend.ts';
 import { failureSchema } from './failure-answer.ts';
+import type { FileDigests } from './file-digests.ts';
 
 /** The native API's own corner of the server, with its schemas. */
 export type NativeServer = FastifyInstance<
@@ -28,6 +29,9 @@ export interface RouteContext {
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: NativeMetrics;
+  readonly zstdVersion: string;
+  /** Of published files that were read to their end. */
+  readonly digests: FileDigests;
 }
 
 /** What the native API counts; `start/` hands in where it goes. */

@@ -95,6 +95,7 @@ export async function httpServer(parts: HttpServerParts): Promise<FastifyInstanc
     metrics,
     tokenSecret: parts.tokenSecret,
     version: parts.version,
+    zstdVersion: process.versions['zstd'] ?? process.version,
     publicUrl: settings.publicUrl,
   });
   return server;

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { get as httpGet, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import { after, describe, test } from 'node:test';
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { bytesOf, ingest, segmentOf } from '../../../test/contracts/ingest-session.ts';
@@ -24,11 +27,37 @@ const disk = Buffer.concat(
   [chunks[0], Buffer.alloc(hole), chunks[1], chunks[2]].filter((x) => x !== undefined),
 );
 const empty = await ingest(daemon.test.account, 'empty', []);
+const other = await ingest(
+  daemon.test.account,
+  'other',
+  [three].filter((x) => x !== undefined),
+);
 
 async function get(path: string): Promise<{ readonly bytes: Buffer; readonly answer: Response }> {
   const answer = await client.send('GET', `/images/${path}`);
   assert.equal(answer.status, 200, path);
   return { bytes: Buffer.from(await answer.arrayBuffer()), answer };
+}
+
+/** A whole answer with what comes behind it: fetch hides trailers. */
+async function wholeOf(
+  path: string,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<{
+  readonly status: number | undefined;
+  readonly headers: IncomingHttpHeaders;
+  readonly bytes: Buffer;
+  readonly trailers: NodeJS.Dict<string>;
+}> {
+  const answered = Promise.withResolvers<IncomingMessage>();
+  httpGet(
+    `${client.api}/images/${path}`,
+    { headers: { authorization: `Bearer ${client.token}`, ...headers } },
+    answered.resolve,
+  ).on('error', answered.reject);
+  const answer = await answered.promise;
+  const bytes = await buffer(answer);
+  return { status: answer.statusCode, headers: answer.headers, bytes, trailers: answer.trailers };
 }
 
 describe('files of an image', () => {
@@ -49,24 +78,41 @@ describe('files of an image', () => {
     assert.ok(Buffer.from(await part.arrayBuffer()).equals(gz.bytes.subarray(5, 10)));
   });
 
-  test('are zstd without a length and without parts', async () => {
-    const headers = { range: 'bytes=5-9' };
-    const answer = await client.send('GET', `/images/${image.id}.zst`, { headers });
-    assert.equal(answer.status, 200);
-    assert.equal(answer.headers.get('content-length'), null);
-    assert.equal(answer.headers.get('accept-ranges'), 'none');
-    const bytes = Buffer.from(await answer.arrayBuffer());
-    assert.ok(zstdDecompressSync(bytes).equals(disk));
+  test('are zstd whose length and digest are known once it was read to its end', async () => {
+    const first = await wholeOf(`${image.id}.zst`, { range: 'bytes=5-9' });
+    assert.equal(first.status, 200);
+    assert.equal(first.headers['content-length'], undefined);
+    assert.equal(first.headers['accept-ranges'], 'none');
+    assert.ok(zstdDecompressSync(first.bytes).equals(disk));
+    const digest = `sha-256=:${createHash('sha256').update(first.bytes).digest('base64')}:`;
+    assert.equal(first.trailers['repr-digest'], digest, 'comes behind the bytes');
+
+    const second = await wholeOf(`${image.id}.zst`);
+    assert.ok(second.bytes.equals(first.bytes), 'the same bytes each time');
+    assert.equal(second.headers['content-length'], String(first.bytes.byteLength));
+    assert.equal(second.headers['repr-digest'], digest);
+    const etag = String(second.headers.etag);
+    assert.equal(etag, first.headers.etag);
+    const same = await client.send('GET', `/images/${image.id}.zst`, {
+      headers: { 'if-none-match': etag },
+    });
+    assert.equal(same.status, 304);
+    const other = await client.send('GET', `/images/${image.id}.zst`, {
+      headers: { 'if-match': '"zst-other"' },
+    });
+    assert.equal(other.status, 412);
+
     const nothing = await get(`${empty.id}.zst`);
     assert.equal(zstdDecompressSync(nothing.bytes).byteLength, 0);
     const head = await client.send('HEAD', `/images/${image.id}.zst`);
     assert.equal(head.headers.get('content-type'), 'application/zstd');
+    assert.equal(head.headers.get('repr-digest'), digest);
   });
 
   test('have digests beside them that sha256sum takes', async (context) => {
     const folder = mkdtempSync(join(tmpdir(), 'ingot-sums-'));
     context.after(() => rmSync(folder, { recursive: true }));
-    for (const name of [`${image.id}.raw`, `${image.id}.gz`]) {
+    for (const name of [`${image.id}.raw`, `${image.id}.gz`, `${other.id}.zst`]) {
       writeFileSync(join(folder, name), (await get(name)).bytes);
       const sum = await get(`${name}.sha256`);
       assert.match(sum.answer.headers.get('content-type') ?? '', /^text\/plain/);
@@ -75,16 +121,18 @@ describe('files of an image', () => {
       const checked = spawnSync('sha256sum', ['-c', `${name}.sha256`], { cwd: folder });
       assert.equal(checked.status, 0, String(checked.stderr));
     }
-    const raw = await client.send('HEAD', `/images/${image.id}.raw`);
-    assert.match(raw.headers.get('repr-digest') ?? '', /^sha-256=:/);
+    for (const name of [`${image.id}.raw`, `${image.id}.gz`, `${image.id}/gzip`]) {
+      const { headers } = await client.send('HEAD', `/images/${name}`);
+      assert.match(headers.get('repr-digest') ?? '', /^sha-256=:/, name);
+    }
   });
 
   test('of others, and with other endings, are not there', async () => {
     const other = await uploadClient({ ...daemon.env, INGOT_CLIENT: 'cli-bbbbb' });
-    for (const ending of ['.raw', '.gz', '.zst', '.gz.sha256', '.raw.sha256']) {
+    for (const ending of ['.raw', '.gz', '.zst', '.gz.sha256', '.raw.sha256', '.zst.sha256']) {
       assert.equal((await other.send('GET', `/images/${image.id}${ending}`)).status, 404, ending);
     }
-    for (const name of [`${image.id}.xz`, `${image.id}.zst.sha256`, 'img-no.gz']) {
+    for (const name of [`${image.id}.xz`, `${image.id}.xz.sha256`, 'img-no.gz']) {
       const { status } = await client.send('GET', `/images/${name}`);
       assert.ok(status === 400 || status === 404, `${name} gives ${status}`);
     }
