@@ -65,7 +65,7 @@ export function partsIn(folder: string, changes: Partial<LibraryParts> = {}): Li
     clock: systemClock,
     log: silentLog,
     ...changes,
-    limits: { reserveBytes: 0, ...changes.limits },
+    limits: { reserveBytes: 0, quietMs: 0, ...changes.limits },
   };
 }
 

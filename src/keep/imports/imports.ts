@@ -12,6 +12,7 @@ import type { Job } from '../jobs/job-catalogue.ts';
 import type { JobRunner } from '../jobs/job-runner.ts';
 import type { Catalogue, ImageRow } from '../library/catalogue.ts';
 import type { Image, ImageDescription } from '../library/image.ts';
+import type { Traffic } from '../library/traffic.ts';
 import type { ImportLimits, ImportOrder } from './import-order.ts';
 import { ImportWork, type ImportWorkParts } from './import-work.ts';
 import { untilAborted } from './incoming-bytes.ts';
@@ -31,6 +32,8 @@ export interface ImportHost extends Pick<ImportWorkParts, 'beginIngest' | 'worke
   readonly jobs: JobRunner;
   readonly clock: Clock;
   readonly log: Log;
+  /** Told of bytes that arrive. */
+  readonly traffic: Pick<Traffic, 'touch'>;
   /** @throws IngotError when the account may not describe an image like that */
   readonly check: (accountId: Id<'acc'>, description: ImageDescription) => Promise<void>;
 }
@@ -111,7 +114,7 @@ export class Imports implements AsyncDisposable {
     this.#host = host;
     this.#spool = parts.spool;
     this.#limits = parts.limits;
-    this.#files = new IncomingFiles(parts.spool, parts.limits);
+    this.#files = new IncomingFiles(parts.spool, parts.limits, host.traffic);
     this.#work = new ImportWork({ ...host, ...parts, files: this.#files });
     this.#housekeeping = this.#housekeep();
   }

@@ -1,4 +1,5 @@
 import { type Digest, type Id, IngotError, MIB } from '../../base/index.ts';
+import type { Traffic } from '../library/traffic.ts';
 import type { ImportLimits } from './import-order.ts';
 import { RunningDigest } from './incoming-bytes.ts';
 import type { UploadFile, UploadSpool } from './upload-spool.ts';
@@ -10,9 +11,11 @@ const LOOK_EVERY_BYTES = 64 * MIB;
 export class IncomingFiles {
   readonly #spool: UploadSpool;
   readonly #limits: ImportLimits;
+  readonly #traffic: Pick<Traffic, 'touch'>;
   readonly #digests = new Map<Id<'img'>, RunningDigest>();
 
-  constructor(spool: UploadSpool, limits: ImportLimits) {
+  constructor(spool: UploadSpool, limits: ImportLimits, traffic: Pick<Traffic, 'touch'>) {
+    this.#traffic = traffic;
     this.#spool = spool;
     this.#limits = limits;
   }
@@ -59,6 +62,7 @@ export class IncomingFiles {
       await using file = await this.#spool.append(imageId);
       try {
         for await (const bytes of this.#withRoom(body, file, options.totalBytes)) {
+          this.#traffic.touch();
           await file.append(bytes);
           whole?.update(bytes);
           part?.update(bytes);

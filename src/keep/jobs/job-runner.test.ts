@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { IngotError, silentLog, systemClock } from '../../base/index.ts';
 import { memoryCatalogue } from '../adapters/sqlite-catalogue.ts';
-import type { Job } from './job-catalogue.ts';
-import { JobRunner, type JobWork } from './job-runner.ts';
+import type { Job, JobCatalogue } from './job-catalogue.ts';
+import { type JobControl, JobRunner, type JobWork } from './job-runner.ts';
 
 const NEVER = new AbortController().signal;
 
@@ -51,6 +51,40 @@ describe('jobs', () => {
     assert.equal(jobs[0].id, jobs[1].id);
     go.resolve('');
     assert.equal((await ended(runner, jobs[0])).attempts, 1);
+  });
+
+  test('a runner that ends takes none of the jobs that it gives back', async () => {
+    await using catalogue = memoryCatalogue();
+    const released = Promise.withResolvers<void>();
+    let claims = 0;
+    const slow: JobCatalogue = Object.assign(Object.create(catalogue), {
+      // The first takes the job, the second still looks while the runner ends, the third waits.
+      claimJob: async (...about: Parameters<JobCatalogue['claimJob']>) => {
+        claims += 1;
+        if (claims === 2) await released.promise;
+        return claims === 2 ? undefined : await catalogue.claimJob(...about);
+      },
+      releaseJob: async (...about: Parameters<JobCatalogue['releaseJob']>) => {
+        await catalogue.releaseJob(...about);
+        released.resolve();
+      },
+    });
+    const inside = Promise.withResolvers<void>();
+    let begun = 0;
+    const works = {
+      verify: async (_job: Job, { signal }: JobControl) => {
+        begun += 1;
+        inside.resolve();
+        await systemClock.sleep(60_000, signal);
+        return '';
+      },
+    };
+    const runner = new JobRunner(slow, clock, silentLog, works, 3);
+    const job = await runner.add('verify', '');
+    await inside.promise;
+    await runner[Symbol.asyncDispose]();
+    assert.equal(begun, 1);
+    assert.equal((await runner.show(job.id)).state, 'queued');
   });
 
   test('a failure is kept with its code', async () => {

@@ -30,6 +30,8 @@ export type JobWork = (job: Job, control: JobControl) => Promise<string>;
 export interface JobRules {
   /** How many of them run at once, beside those of kinds without a number of their own. */
   readonly atOnce?: number;
+  /** Whether one may begin now; see {@link JobRunner.lookAgain}. */
+  readonly isReady?: () => boolean;
   /** Called when one has failed or was cancelled for good. Doing it twice is safe. */
   readonly onGivenUp?: (job: Job, reason: unknown) => Promise<void>;
 }
@@ -87,6 +89,11 @@ export class JobRunner implements AsyncDisposable {
       kind,
       Object.assign((job: Job, control: JobControl) => work(job, control), rules),
     );
+    if (this.#isStarted) this.#fill();
+  }
+
+  /** Looks for jobs that were not ready before. */
+  lookAgain(): void {
     if (this.#isStarted) this.#fill();
   }
 
@@ -206,6 +213,8 @@ export class JobRunner implements AsyncDisposable {
 
   /** Takes one job and begins with it, before anybody else counts how many run. */
   async #claim(): Promise<{ readonly end: Promise<void> } | undefined> {
+    // Whoever waited for this turn may find the jobs that an ending runner gives back.
+    if (this.#end.signal.aborted) return undefined;
     const now = this.#clock.now();
     const kinds = this.#claimable();
     const job = await this.#catalogue.claimJob(this.#owner, now, now + LEASE_MS, kinds);
@@ -218,6 +227,7 @@ export class JobRunner implements AsyncDisposable {
     const limitOf = (kind: JobKind): number | undefined => this.#works.get(kind)?.atOnce;
     const unlimited = running.filter((kind) => limitOf(kind) === undefined).length;
     return [...this.#works.keys()].filter((kind) => {
+      if (this.#works.get(kind)?.isReady?.() === false) return false;
       const limit = limitOf(kind);
       if (limit === undefined) return unlimited < this.#atOnce;
       return running.filter((one) => one === kind).length < limit;

@@ -98,7 +98,7 @@ export class DirectoryImage implements OpenImage {
     signal?: AbortSignal,
     memory?: Buffer,
   ): Promise<Buffer[]> {
-    if (!this.#isUpkeep) this.#context.activity.touch();
+    if (!this.#isUpkeep) this.#context.traffic.touch();
     const result: Buffer[] = new Array(chunks.length);
     let free = memory;
     for (const run of runsOf(chunks)) {

@@ -373,6 +373,7 @@ export class DirectoryIngest implements LibrarySession {
   async #call<T>(work: () => Promise<T>): Promise<T> {
     this.#mustBeOpen();
     this.#activeCalls += 1;
+    using _traffic = this.#context.traffic.begin();
     try {
       return await work();
     } finally {

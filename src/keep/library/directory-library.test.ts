@@ -18,7 +18,7 @@ import {
   partsIn,
   readDisk,
 } from '../../../test/contracts/test-library.ts';
-import { digestOf, type Id, isFailure } from '../../base/index.ts';
+import { isFailure } from '../../base/index.ts';
 import type { Segment } from '../../bytes/index.ts';
 import { DirectoryLibrary } from './directory-library.ts';
 
@@ -175,36 +175,6 @@ describe('a library in a directory', () => {
       () => test.library.forAccount(FOREIGN).ingest(busy.id),
       (error) => isFailure(error, 'ingest-not-found'),
     );
-  });
-
-  test('a digest that nobody waits for makes way for a download, and is computed all the same', async () => {
-    let pauses = 0;
-    const clock = {
-      now: () => 0,
-      monotonic: () => 0,
-      sleep: (ms: number, signal?: AbortSignal) =>
-        new Promise<void>((resolve, reject) => {
-          signal?.addEventListener('abort', () => reject(signal.reason));
-          if (ms !== 100) return;
-          pauses += 1;
-          resolve();
-        }),
-    };
-    await using test = await openTestLibrary({ clock });
-    const digested = async (seed: number): Promise<string> => {
-      const plain = bytesOf(seed, 50_000);
-      const { id } = await ingest(test.account, 'one', [segmentOf(plain)]);
-      for (const deadline = performance.now() + 5000; performance.now() < deadline; ) {
-        if ((await test.account.show(id)).plainDigest === digestOf(plain)) return id;
-        await new Promise((resolve) => setImmediate(resolve));
-      }
-      throw new Error(`${id} has no digest`);
-    };
-    const first = await digested(1);
-    assert.equal(pauses, 0);
-    await readDisk(test.account, first as Id<'img'>);
-    await digested(2);
-    assert.ok(pauses > 0);
   });
 
   test('a claimed digest that is wrong makes the image fail', async () => {

@@ -34,10 +34,10 @@ import { createLibraryKey, type LibraryKey, readLibraryKey } from './library-key
 import { ManifestFiles, makeLibraryFolders } from './manifest-files.ts';
 import { Mutex } from './mutex.ts';
 import { PlainDigests } from './plain-digests.ts';
-import { ReadActivity } from './read-activity.ts';
 import { recoverLibrary } from './recover.ts';
 import { Reserve } from './reserve.ts';
 import { StoppingDisk } from './stopping-disk.ts';
+import { Traffic } from './traffic.ts';
 import { exportImage, type ImportOptions, importImage, type TransferOptions } from './transfer.ts';
 import { type VerifyOptions, type VerifyReport, verifyLibrary } from './verify.ts';
 
@@ -71,6 +71,7 @@ const LIMITS: LibraryLimits = {
   virtualBytes: 64 * 1024 * GIB,
   packBytes: PACK_TARGET_BYTES,
   digestBytes: 8 * GIB,
+  quietMs: 5000,
   reserveBytes: 16 * MIB,
 };
 const HOUSEKEEPING_MS = 30_000;
@@ -123,11 +124,16 @@ export class DirectoryLibrary implements AsyncDisposable {
         return JSON.stringify(await this.collect({ isForced, signal, onProgress }));
       },
       backup: async () => JSON.stringify({ file: await this.backup() }),
-      'plain-digest': async (job, { signal }) => {
-        const digest = await this.#digests.of(job.subject as Id<'img'>, { signal, mayWait: true });
-        return JSON.stringify({ digest });
-      },
     });
+    this.jobs.learn(
+      'plain-digest',
+      async (job, { signal, onProgress }) => {
+        const wish = { signal, onProgress, mayWait: true };
+        return JSON.stringify({ digest: await this.#digests.of(job.subject as Id<'img'>, wish) });
+      },
+      // One after the other, and never in the place of work that somebody waits for.
+      { atOnce: 1, isReady: () => context.traffic.mayBegin },
+    );
   }
 
   /**
@@ -163,7 +169,7 @@ export class DirectoryLibrary implements AsyncDisposable {
       leases: new ImageLeases((imageId) => {
         if (library !== undefined) library.#onFree(imageId);
       }),
-      activity: new ReadActivity(parts.clock),
+      traffic: new Traffic(parts.clock, limits.quietMs),
       openDigestStream: parts.openDigestStream ?? inlineDigestStream,
       reserve: new Reserve(disk, limits.reserveBytes),
       pageGate: new Mutex(),
@@ -174,6 +180,7 @@ export class DirectoryLibrary implements AsyncDisposable {
     library = new DirectoryLibrary(context, undo.move());
     await library.jobs.start();
     library.#track(library.#housekeep());
+    library.#track(library.#useRests());
     return library;
   }
 
@@ -249,12 +256,13 @@ export class DirectoryLibrary implements AsyncDisposable {
    * caller disposes of it before the library.
    */
   async openImports(parts: ImportParts): Promise<Imports> {
-    const { catalogue, clock, log, workers } = this.#context;
+    const { catalogue, clock, log, workers, traffic } = this.#context;
     const host: ImportHost = {
       catalogue,
       clock,
       log,
       workers,
+      traffic,
       jobs: this.jobs,
       check: (accountId, description) => this.#view(accountId).check(description),
       beginIngest: (...about) => this.#begin(...about),
@@ -415,6 +423,17 @@ export class DirectoryLibrary implements AsyncDisposable {
       }
       await this.#expireSessions();
       await reserve.fill();
+    }
+  }
+
+  /** Begins what can wait whenever nobody comes for a while. */
+  async #useRests(): Promise<void> {
+    const { signal } = this.#end;
+    const { traffic } = this.#context;
+    try {
+      for (await traffic.rest(signal); ; await traffic.nextRest(signal)) this.jobs.lookAgain();
+    } catch (thrown) {
+      if (!signal.aborted) throw thrown;
     }
   }
 

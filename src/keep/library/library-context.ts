@@ -8,8 +8,8 @@ import type { ImageLeases } from './image-leases.ts';
 import type { LibraryKey } from './library-key.ts';
 import type { ManifestFiles } from './manifest-files.ts';
 import type { Mutex } from './mutex.ts';
-import type { ReadActivity } from './read-activity.ts';
 import type { Reserve } from './reserve.ts';
+import type { Traffic } from './traffic.ts';
 
 /** What a library refuses to go beyond. */
 export interface LibraryLimits {
@@ -29,6 +29,8 @@ export interface LibraryLimits {
   readonly packBytes: number;
   /** Disks up to this size are digested as soon as they are there. */
   readonly digestBytes: number;
+  /** How long nobody must have come before work that can wait begins. */
+  readonly quietMs: number;
   /** Size of the file that makes room for deletes on a full disk; 0 for none. */
   readonly reserveBytes: number;
 }
@@ -47,7 +49,7 @@ export interface LibraryContext {
   readonly manifests: ManifestFiles;
   readonly packFiles: PackFiles;
   readonly leases: ImageLeases;
-  readonly activity: ReadActivity;
+  readonly traffic: Traffic;
   readonly openDigestStream: () => DigestStream;
   readonly reserve: Reserve;
   /** Held while pages are staged and written, and while unheld ones are removed. */

@@ -1,34 +1,35 @@
-import { crc32 } from 'node:zlib';
-import { type Digest, DigestBlocks, type Id, IngotError, MIB } from '../../base/index.ts';
-import { MAX_CODED_BYTES, releaseMemory } from '../../bytes/index.ts';
+import {
+  type Digest,
+  DigestBlocks,
+  type Id,
+  IngotError,
+  type OnProgress,
+} from '../../base/index.ts';
+import { releaseMemory } from '../../bytes/index.ts';
 import type { ImageChanges, ImageRow } from './catalogue.ts';
 import { DirectoryImage } from './directory-image.ts';
 import type { LibraryContext } from './library-context.ts';
-import type { OpenChunk, OpenEntry } from './open-image.ts';
+import { type PlainStep, readPlainStep, STEP_MEMORY_BYTES, stepsOf } from './plain-steps.ts';
+import { unlessAborted } from './unless-aborted.ts';
 
-/** Plain bytes that are read and inflated at once. */
-const STEP_BYTES = 2 * MIB;
-/** Room for a step that does not compress. */
-const MEMORY_BYTES = STEP_BYTES + 2 * MAX_CODED_BYTES;
-/** Between two steps while somebody downloads. */
-const PAUSE_MS = 100;
-
-/** Some entries, and the plain bytes of the chunks among them. */
-interface PlainStep {
-  readonly entries: readonly OpenEntry[];
-  readonly plain: readonly Buffer[];
-}
+/** Between two steps while others read and deliver. */
+const PAUSE_MS = 1000;
 
 /** Who asks for a digest. */
 interface DigestWish {
   readonly signal?: AbortSignal | undefined;
   readonly mayWait?: boolean;
+  readonly onProgress?: OnProgress;
 }
 
 /** A digest that is being computed. */
 interface DigestWork {
-  mayWait: boolean;
+  /** Aborted as soon as somebody waits for it. */
+  readonly hurry: AbortController;
+  readonly listeners: OnProgress[];
   digest: Promise<Digest>;
+  doneBytes: number;
+  totalBytes: number | undefined;
 }
 
 /** Computes digests of whole disks by reading them back; each image once, whoever asks. */
@@ -47,35 +48,36 @@ export class PlainDigests implements AsyncDisposable {
   }
 
   /**
-   * @param options `signal` ends the waiting, not the work that others may wait for too; `mayWait`
-   *   makes the work slow while somebody downloads, until somebody asks who may not wait
+   * @param wish `signal` ends the waiting, not the work that others may wait for too; `mayWait`
+   *   makes the work slow while others read and deliver, until somebody asks who may not wait
    * @throws IngotError as `AccountLibrary.plainDigest`
    */
-  async of(imageId: Id<'img'>, { signal, mayWait = false }: DigestWish = {}): Promise<Digest> {
-    let work = this.#running.get(imageId);
-    if (work === undefined) {
-      const begun: DigestWork = { mayWait, digest: Promise.resolve('' as Digest) };
-      begun.digest = this.#compute(imageId, begun).finally(() => this.#running.delete(imageId));
-      this.#running.set(imageId, begun);
-      work = begun;
-    }
-    if (!mayWait) work.mayWait = false;
-    const running = work.digest;
-    if (signal === undefined) return await running;
-    signal.throwIfAborted();
-    const aborted = Promise.withResolvers<never>();
-    const onAbort = (): void => aborted.reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-    try {
-      return await Promise.race([running, aborted.promise]);
-    } finally {
-      signal.removeEventListener('abort', onAbort);
-    }
+  async of(
+    imageId: Id<'img'>,
+    { signal, mayWait = false, onProgress }: DigestWish = {},
+  ): Promise<Digest> {
+    const work = this.#running.get(imageId) ?? this.#begin(imageId);
+    if (!mayWait) work.hurry.abort();
+    if (onProgress !== undefined) work.listeners.push(onProgress);
+    return signal === undefined ? await work.digest : await unlessAborted(work.digest, signal);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#end.abort(new IngotError('library-busy', 'the library is being closed'));
     await Promise.allSettled([...this.#running.values()].map((work) => work.digest));
+  }
+
+  #begin(imageId: Id<'img'>): DigestWork {
+    const work: DigestWork = {
+      hurry: new AbortController(),
+      listeners: [],
+      digest: Promise.resolve('' as Digest),
+      doneBytes: 0,
+      totalBytes: undefined,
+    };
+    work.digest = this.#compute(imageId, work).finally(() => this.#running.delete(imageId));
+    this.#running.set(imageId, work);
+    return work;
   }
 
   async #compute(imageId: Id<'img'>, work: DigestWork): Promise<Digest> {
@@ -88,6 +90,7 @@ export class PlainDigests implements AsyncDisposable {
       }
       if (row.plainDigest !== undefined) return row.plainDigest;
       await using image = await DirectoryImage.open(this.#context, row, release, true);
+      work.totalBytes = row.virtualSizeBytes;
       const digest = await this.#read(image, work);
       if (row.claimedDigest !== undefined && row.claimedDigest !== digest) {
         log.error('a disk is not what its capture said', { imageId, digest });
@@ -109,36 +112,49 @@ export class PlainDigests implements AsyncDisposable {
   }
 
   async #read(image: DirectoryImage, work: DigestWork): Promise<Digest> {
-    await using stream = this.#context.openDigestStream();
+    const { openDigestStream, codec } = this.#context;
+    await using stream = openDigestStream();
     const blocks = new DigestBlocks(stream);
-    const memory = [Buffer.allocUnsafeSlow(MEMORY_BYTES), Buffer.allocUnsafeSlow(MEMORY_BYTES)];
+    const memory = [0, 1].map(() => Buffer.allocUnsafeSlow(STEP_MEMORY_BYTES));
     // The next step is read and inflated on other threads while this one is hashed.
     let ahead: Promise<PlainStep> | undefined;
     let steps = 0;
     for (let index = 0; index < image.pages.length; index++) {
       for (const step of stepsOf(await image.page(index))) {
         await this.#makeWay(work);
-        const next = this.#inflate(image, step, memory[steps++ % memory.length]);
+        const parts = { codec, memory: memory[steps++ % memory.length] as Buffer };
+        const next = readPlainStep(image, step, parts, this.#end.signal);
         next.catch(() => undefined);
-        if (ahead !== undefined) await this.#hash(blocks, await ahead);
+        if (ahead !== undefined) await this.#hash(blocks, await ahead, work);
         ahead = next;
       }
     }
-    if (ahead !== undefined) await this.#hash(blocks, await ahead);
+    if (ahead !== undefined) await this.#hash(blocks, await ahead, work);
     await blocks.end();
     return await stream.digest();
   }
 
-  /** A step now and then is enough while somebody downloads: the disk and the cores are his. */
-  async #makeWay(work: DigestWork): Promise<void> {
+  /** A step now and then is enough while others work: the disk and the cores are theirs. */
+  async #makeWay({ hurry }: DigestWork): Promise<void> {
     this.#end.signal.throwIfAborted();
-    if (!work.mayWait || !this.#context.activity.isRecent) return;
-    await this.#context.clock.sleep(PAUSE_MS, this.#end.signal);
+    const { traffic, clock } = this.#context;
+    if (hurry.signal.aborted || traffic.isQuiet) return;
+    try {
+      await clock.sleep(PAUSE_MS, AbortSignal.any([this.#end.signal, hurry.signal]));
+    } catch (thrown) {
+      if (!hurry.signal.aborted) throw thrown;
+    }
+    this.#end.signal.throwIfAborted();
   }
 
-  async #hash(blocks: DigestBlocks, { entries, plain }: PlainStep): Promise<void> {
+  async #hash(
+    blocks: DigestBlocks,
+    { entries, plain }: PlainStep,
+    work: DigestWork,
+  ): Promise<void> {
     let next = 0;
     for (const entry of entries) {
+      work.doneBytes += entry.lengthBytes;
       if (entry.kind === 'hole') {
         await blocks.zeros(entry.lengthBytes, this.#end.signal);
         continue;
@@ -147,40 +163,7 @@ export class PlainDigests implements AsyncDisposable {
       await blocks.add(bytes);
       releaseMemory(bytes);
     }
+    const { doneBytes, totalBytes } = work;
+    for (const tell of work.listeners) tell({ doneBytes, totalBytes, stage: 'reading the disk' });
   }
-
-  async #inflate(
-    image: DirectoryImage,
-    entries: readonly OpenEntry[],
-    memory: Buffer | undefined,
-  ): Promise<PlainStep> {
-    const chunks = entries.filter((entry): entry is OpenChunk => entry.kind === 'chunk');
-    const coded = await image.readCoded(chunks, this.#end.signal, memory);
-    const plain = await Promise.all(
-      chunks.map(async (chunk, i) => {
-        const plain = await this.#context.codec.decode(coded[i] as Buffer, chunk.lengthBytes);
-        if (crc32(plain) === chunk.plainCrc32) return plain;
-        throw new IngotError('chunk-corrupt', `the chunk ${chunk.digest} inflates to other bytes`, {
-          digest: chunk.digest,
-        });
-      }),
-    );
-    return { entries, plain };
-  }
-}
-
-/** Splits entries so that the chunks of one step stay small in memory. */
-function* stepsOf(entries: readonly OpenEntry[]): Generator<OpenEntry[], void, undefined> {
-  let step: OpenEntry[] = [];
-  let bytes = 0;
-  for (const entry of entries) {
-    step.push(entry);
-    if (entry.kind === 'chunk') bytes += entry.lengthBytes;
-    if (bytes >= STEP_BYTES) {
-      yield step;
-      step = [];
-      bytes = 0;
-    }
-  }
-  if (step.length > 0) yield step;
 }

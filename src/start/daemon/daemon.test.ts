@@ -22,6 +22,7 @@ function settings(change: Partial<DaemonSettings> = {}): DaemonSettings {
     logLevel: 'info',
     engine: 'zlib',
     writeProfile: false,
+    quietMs: 100,
     imports: IMPORT_DEFAULTS,
     schedules: { backup: undefined, collect: undefined, verify: undefined },
     ...change,

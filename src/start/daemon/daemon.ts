@@ -45,6 +45,7 @@ export async function startDaemon(
   await using undo = new AsyncDisposableStack();
   const opened = await openDirectoryLibrary(settings.dataDirectory, {
     engine: settings.engine,
+    quietMs: settings.quietMs,
     clock: systemClock,
     log,
   });

@@ -26,6 +26,7 @@ export async function openDirectoryLibrary(
     readonly engine: DaemonSettings['engine'];
     readonly clock: Clock;
     readonly log: Log;
+    readonly quietMs?: number;
     readonly isRebuild?: boolean;
   },
 ): Promise<OpenLibrary> {
@@ -40,6 +41,7 @@ export async function openDirectoryLibrary(
     clock: options.clock,
     log: options.log,
     openDigestStream: openThreadedDigestStream,
+    limits: options.quietMs === undefined ? {} : { quietMs: options.quietMs },
     isRebuild: options.isRebuild ?? false,
   });
   undo.use(library);

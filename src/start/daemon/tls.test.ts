@@ -39,6 +39,7 @@ test('a daemon with a certificate speaks TLS, and only to who trusts it', async 
     logLevel: 'error',
     engine: 'zlib',
     writeProfile: false,
+    quietMs: 100,
     imports: IMPORT_DEFAULTS,
     schedules: { backup: undefined, collect: undefined, verify: undefined },
   } as const;

@@ -121,6 +121,7 @@ const daemonSettingsShape = {
   'gc-schedule': cronPattern.default('0 2 * * *'),
   'verify-schedule': cronPattern.default('0 3 * * *'),
   'upload-expiry': duration.default(IMPORT_DEFAULTS.uploadExpiryMs),
+  'quiet-time': duration.default(5000),
 } as const;
 
 type SettingName = keyof typeof daemonSettingsShape;
@@ -145,6 +146,8 @@ export interface DaemonSettings {
   /** Whether a profile for the local user is kept up to date. */
   readonly writeProfile: boolean;
   readonly imports: ImportSettings;
+  /** How long nobody must have read or delivered before work that can wait begins. */
+  readonly quietMs: number;
   /** Patterns of cron for work of the whole library; undefined: off. */
   readonly schedules: Readonly<Record<'backup' | 'collect' | 'verify', string | undefined>>;
 }
@@ -198,6 +201,7 @@ export function readDaemonSettings(sources: SettingSources): DaemonSettings {
       collect: patternOf(values['gc-schedule']),
       verify: patternOf(values['verify-schedule']),
     },
+    quietMs: values['quiet-time'],
     imports: {
       maxUploadBytes: values['max-upload'],
       maxImageBytes: values['max-image'],

@@ -45,6 +45,7 @@ export function registerServe(program: Command, context: CliContext): void {
     .option('--max-image <size>', 'largest disk that one unpacks to (4T)')
     .option('--disk-reserve <size>', 'what uploads leave free of the disk (1G)')
     .option('--upload-expiry <time>', 'when an upload to which nothing comes is given up (24h)')
+    .option('--quiet-time <time>', 'how long nobody came before disks are digested (5s)')
     .option('--fetch-private', 'import URLs of private networks and of this machine too')
     .option('--backup-schedule <cron>', 'when the state is copied, or off (0 1 * * *)')
     .option('--gc-schedule <cron>', 'when space is taken back, or off (0 2 * * *)')
@@ -67,6 +68,7 @@ export function registerServe(program: Command, context: CliContext): void {
           ...(options.maxImage === undefined ? {} : { 'max-image': options.maxImage }),
           ...(options.diskReserve === undefined ? {} : { 'disk-reserve': options.diskReserve }),
           ...(options.uploadExpiry === undefined ? {} : { 'upload-expiry': options.uploadExpiry }),
+          ...(options.quietTime === undefined ? {} : { 'quiet-time': options.quietTime }),
           ...(options.fetchPrivate === undefined ? {} : { 'fetch-private': true }),
           ...(options.backupSchedule === undefined
             ? {}

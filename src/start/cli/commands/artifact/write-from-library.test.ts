@@ -27,6 +27,7 @@ const daemon = await startDaemon(
     logLevel: 'info',
     engine: 'zlib',
     writeProfile: false,
+    quietMs: 100,
     imports: IMPORT_DEFAULTS,
     schedules: { backup: undefined, collect: undefined, verify: undefined },
   },
