@@ -17,8 +17,9 @@ ingot_stamp() { cksum < "$ROOT/pnpm-lock.yaml"; }
 ingot_ready() {
   stamp=$ROOT/node_modules/.ingot-setup
   [ -x "$ROOT/node_modules/.bin/node" ] && [ -f "$stamp" ] || return 1
-  [ "$(sed -n 1p "$stamp")" = "$(ingot_stamp)" ] || return 1
-  [ "$1" = prod ] || [ "$(sed -n 2p "$stamp")" = all ]
+  { read -r stamped_sum && read -r stamped_kind; } < "$stamp" || return 1
+  [ "$stamped_sum" = "$(ingot_stamp)" ] || return 1
+  [ "$1" = prod ] || [ "$stamped_kind" = all ]
 }
 
 ingot_setup() {

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { CommanderError } from '@commander-js/extra-typings';
-import { FROZEN_RECORDS } from '../../capture/index.ts';
+import { FROZEN_RECORDS } from '../../capture/freeze.ts';
 import { argumentsCalledAs } from './called-as.ts';
 import type { CliContext } from './context.ts';
 import { buildProgram, runProgram } from './program.ts';

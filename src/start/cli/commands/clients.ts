@@ -9,7 +9,8 @@ import {
 import type { CliContext } from '../context.ts';
 import { mayDestroy } from '../support/ask.ts';
 import { type Column, formatFields, formatTable } from '../support/brightbox-table.ts';
-import { openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
+import { openClient } from '../support/daemon-access.ts';
+import { PROFILE_OPTION } from '../support/profile-option.ts';
 
 const LIST_EXAMPLES = `
 Example:

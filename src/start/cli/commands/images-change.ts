@@ -1,8 +1,9 @@
 import { type Command, InvalidArgumentError } from '@commander-js/extra-typings';
 import type { Image } from '../../../keep/index.ts';
 import type { CliContext } from '../context.ts';
-import { imageIdOf, openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
+import { imageIdOf, openClient } from '../support/daemon-access.ts';
 import { formatImage, imageJson } from '../support/image-views.ts';
+import { PROFILE_OPTION } from '../support/profile-option.ts';
 
 const UPDATE_EXAMPLES = `
 Examples:

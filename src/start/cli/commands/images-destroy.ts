@@ -2,8 +2,9 @@ import type { Command } from '@commander-js/extra-typings';
 import { IngotError } from '../../../base/index.ts';
 import type { CliContext } from '../context.ts';
 import { mayDestroy } from '../support/ask.ts';
-import { imageIdOf, openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
+import { imageIdOf, openClient } from '../support/daemon-access.ts';
 import { imageJson } from '../support/image-views.ts';
+import { PROFILE_OPTION } from '../support/profile-option.ts';
 
 const EXAMPLES = `
 Examples:

@@ -12,8 +12,9 @@ import {
   readPackages,
 } from '../../../publish/index.ts';
 import type { CliContext } from '../context.ts';
-import { openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
+import { openClient } from '../support/daemon-access.ts';
 import { openTreeOfImage } from '../support/image-trees.ts';
+import { PROFILE_OPTION } from '../support/profile-option.ts';
 import { spoolFolder } from '../support/spool-folder.ts';
 import { writeData } from '../support/write-data.ts';
 import { pathJson, pathText } from './images-ls.ts';

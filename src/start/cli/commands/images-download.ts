@@ -8,7 +8,8 @@ import {
   downloadToStream,
 } from '../../client/download-image.ts';
 import type { CliContext } from '../context.ts';
-import { imageIdOf, openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
+import { imageIdOf, openClient } from '../support/daemon-access.ts';
+import { PROFILE_OPTION } from '../support/profile-option.ts';
 
 const EXAMPLES = `
 Examples:

@@ -16,7 +16,7 @@ import type { DaemonClient } from '../../client/daemon-client.ts';
 import { HttpIngestTarget } from '../../client/http-ingest-target.ts';
 import { HttpRestoreFeed } from '../../client/http-restore-feed.ts';
 import type { CliContext } from '../context.ts';
-import { imageIdOf, openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
+import { imageIdOf, openClient } from '../support/daemon-access.ts';
 import {
   generalizeFile,
   listSteps,
@@ -25,6 +25,7 @@ import {
   temporaryFolder,
 } from '../support/edit-disk-file.ts';
 import { imageJson } from '../support/image-views.ts';
+import { PROFILE_OPTION } from '../support/profile-option.ts';
 import { spoolFolder } from '../support/spool-folder.ts';
 import { writeData } from '../support/write-data.ts';
 

@@ -10,15 +10,11 @@ import {
   type SnapshotSource,
 } from '../../../capture/index.ts';
 import type { CliContext } from '../context.ts';
-import {
-  type DaemonOptions,
-  imageIdOf,
-  openClient,
-  PROFILE_OPTION,
-} from '../support/daemon-access.ts';
+import { type DaemonOptions, imageIdOf, openClient } from '../support/daemon-access.ts';
 import { type EditOptions, GENERALIZE_OPTION, SHRINK_OPTION } from '../support/edit-disk-file.ts';
 import { importCapture } from '../support/import-capture.ts';
 import { importFromUrl } from '../support/import-url.ts';
+import { PROFILE_OPTION } from '../support/profile-option.ts';
 import { importRemote, sshArgsOption, wireOption } from '../support/remote-source.ts';
 import { durationOption, writtenWhileImporting } from '../support/snapshot-output.ts';
 import { spoolFolder } from '../support/spool-folder.ts';

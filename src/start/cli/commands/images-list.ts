@@ -2,13 +2,14 @@ import { type Command, Option } from '@commander-js/extra-typings';
 import type { Image } from '../../../keep/index.ts';
 import type { CliContext } from '../context.ts';
 import { formatTable, formatTabs } from '../support/brightbox-table.ts';
-import { openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
+import { openClient } from '../support/daemon-access.ts';
 import {
   IMAGE_COLUMNS,
   imageJson,
   inListOrder,
   LONG_IMAGE_COLUMNS,
 } from '../support/image-views.ts';
+import { PROFILE_OPTION } from '../support/profile-option.ts';
 
 const EXAMPLES = `
 Examples:

@@ -8,8 +8,9 @@ import {
   resolvePath,
 } from '../../../publish/index.ts';
 import type { CliContext } from '../context.ts';
-import { openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
+import { openClient } from '../support/daemon-access.ts';
 import { openTreeOfImage } from '../support/image-trees.ts';
+import { PROFILE_OPTION } from '../support/profile-option.ts';
 import { writeData } from '../support/write-data.ts';
 
 const EXAMPLES = `

@@ -4,7 +4,8 @@ import { decidePrune, type Image, type PruneDecision } from '../../../keep/index
 import type { DaemonClient } from '../../client/daemon-client.ts';
 import type { CliContext } from '../context.ts';
 import { ask } from '../support/ask.ts';
-import { openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
+import { openClient } from '../support/daemon-access.ts';
+import { PROFILE_OPTION } from '../support/profile-option.ts';
 
 const EXAMPLES = `
 Examples:

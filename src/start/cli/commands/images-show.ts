@@ -1,7 +1,8 @@
 import type { Command } from '@commander-js/extra-typings';
 import type { CliContext } from '../context.ts';
-import { imageIdOf, openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
+import { imageIdOf, openClient } from '../support/daemon-access.ts';
 import { formatImage, imageJson } from '../support/image-views.ts';
+import { PROFILE_OPTION } from '../support/profile-option.ts';
 
 const EXAMPLES = `
 Examples:

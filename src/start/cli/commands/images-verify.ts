@@ -1,8 +1,9 @@
 import type { Command } from '@commander-js/extra-typings';
 import { runJob } from '../../client/follow-job.ts';
 import type { CliContext } from '../context.ts';
-import { imageIdOf, openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
+import { imageIdOf, openClient } from '../support/daemon-access.ts';
 import { verifyWords } from '../support/job-end.ts';
+import { PROFILE_OPTION } from '../support/profile-option.ts';
 
 const EXAMPLES = `
 Examples:

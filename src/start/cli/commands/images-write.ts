@@ -13,7 +13,8 @@ import { openRestoreTarget } from '../../../publish/restore/adapters/restore-tar
 import { HttpRestoreFeed } from '../../client/http-restore-feed.ts';
 import type { CliContext } from '../context.ts';
 import { ask } from '../support/ask.ts';
-import { imageIdOf, openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
+import { imageIdOf, openClient } from '../support/daemon-access.ts';
+import { PROFILE_OPTION } from '../support/profile-option.ts';
 
 const EXAMPLES = `
 Examples:

@@ -5,7 +5,8 @@ import { jobSchema, type WireJob } from '../../../serve/index.ts';
 import { followJob } from '../../client/follow-job.ts';
 import type { CliContext } from '../context.ts';
 import { type Column, formatFields, formatTable } from '../support/brightbox-table.ts';
-import { openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
+import { openClient } from '../support/daemon-access.ts';
+import { PROFILE_OPTION } from '../support/profile-option.ts';
 
 const LIST_EXAMPLES = `
 Examples:

@@ -5,8 +5,9 @@ import { statsSchema } from '../../../serve/index.ts';
 import { runJob } from '../../client/follow-job.ts';
 import type { CliContext } from '../context.ts';
 import { formatFields } from '../support/brightbox-table.ts';
-import { openClient, PROFILE_OPTION } from '../support/daemon-access.ts';
+import { openClient } from '../support/daemon-access.ts';
 import { reportOf, verifyWords } from '../support/job-end.ts';
+import { PROFILE_OPTION } from '../support/profile-option.ts';
 import { registerLibraryRebuild } from './library-rebuild.ts';
 import { registerLibraryExport, registerLibraryImport } from './library-transfer.ts';
 

@@ -3,8 +3,8 @@ import { IngotError } from '../../../base/index.ts';
 import { openDescriptorTarget } from '../../../capture/adapters/descriptor-target.ts';
 import { openFileTarget } from '../../../capture/adapters/file-target.ts';
 import type { CliContext } from '../context.ts';
-import { PROFILE_OPTION } from '../support/daemon-access.ts';
 import { GENERALIZE_OPTION, SHRINK_OPTION } from '../support/edit-disk-file.ts';
+import { PROFILE_OPTION } from '../support/profile-option.ts';
 import {
   importRemote,
   openRemote,

@@ -8,12 +8,6 @@ export interface DaemonOptions {
   readonly profile?: string | undefined;
 }
 
-/** The option that names a profile, for `Command.option`. */
-export const PROFILE_OPTION = [
-  '--profile <name>',
-  'the daemon to speak to (ingot config list shows the names)',
-] as const;
-
 /**
  * Opens a client of the daemon that the user has chosen.
  *

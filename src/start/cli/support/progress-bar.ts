@@ -1,8 +1,15 @@
-import { SingleBar } from 'cli-progress';
+import { createRequire } from 'node:module';
+import type { SingleBar } from 'cli-progress';
 import { formatBytes, formatDuration, type ProgressReport } from '../../../base/index.ts';
 import type { ProgressDisplay } from '../context.ts';
 
 const PLAIN_LINE_EVERY_MS = 5000;
+
+/** Loaded where there is a terminal: few commands of a script have one. */
+function loadBar(): typeof SingleBar {
+  const progress: typeof import('cli-progress') = createRequire(import.meta.url)('cli-progress');
+  return progress.SingleBar;
+}
 
 interface Speed {
   readonly startedAt: number;
@@ -26,6 +33,7 @@ function amount(report: ProgressReport): string {
 
 /** A bar that redraws itself, for a terminal. */
 function barDisplay(label: string, stream: NodeJS.WriteStream): ProgressDisplay {
+  const Bar = loadBar();
   let bar: SingleBar | undefined;
   let speed: Speed = { startedAt: performance.now(), stage: '' };
   return {
@@ -34,7 +42,7 @@ function barDisplay(label: string, stream: NodeJS.WriteStream): ProgressDisplay 
         speed = { startedAt: performance.now(), stage: report.stage };
       }
       if (bar === undefined) {
-        bar = new SingleBar({
+        bar = new Bar({
           stream,
           format: `${label}: {stage} [{bar}] {amount} {rate}`,
           hideCursor: true,

@@ -15,7 +15,7 @@ import {
   writeArtifactOfSegments,
 } from '../../../../publish/index.ts';
 import type { CliContext } from '../../context.ts';
-import { PROFILE_OPTION } from '../../support/daemon-access.ts';
+import { PROFILE_OPTION } from '../../support/profile-option.ts';
 import { chosenCompression, compressionOption, dataCoding } from './compression-option.ts';
 import { openSigner, withKeyOptions } from './key-options.ts';
 import { type SpooledPayload, spoolPayload } from './payload-spool.ts';
