@@ -13,6 +13,7 @@ export {
 export { ID_PREFIXES, type Id, type IdPrefix, isId, newId } from './ids.ts';
 export { type Log, type LogFacts, silentLog } from './log.ts';
 export { noProgress, type OnProgress, type ProgressReport } from './progress.ts';
+export { MARK_BYTES, SecretMarks } from './secret-marks.ts';
 export {
   formatBytes,
   formatDuration,

@@ -1,5 +1,4 @@
-import { hash } from 'node:crypto';
-import { KIB } from '../base/index.ts';
+import { KIB, MARK_BYTES, SecretMarks } from '../base/index.ts';
 import type { Extent } from '../bytes/index.ts';
 import { isZero } from './zero-bytes.ts';
 
@@ -7,8 +6,6 @@ import { isZero } from './zero-bytes.ts';
 const MIN_BLOCK_BYTES = 64 * KIB;
 /** 34 MB for what is known of so many blocks; a larger disk has larger blocks. */
 const MAX_BLOCKS = 2 ** 21;
-/** Of a SHA-256: two blocks that differ are never taken for the same. */
-const DIGEST_BYTES = 16;
 
 /** What a target has in a block. */
 const UNKNOWN = 0;
@@ -20,7 +17,8 @@ export class CopiedBlocks {
   readonly blockBytes: number;
   readonly #sizeBytes: number;
   readonly #states: Uint8Array;
-  readonly #digests: Buffer;
+  readonly #marks: Buffer;
+  readonly #secret = new SecretMarks();
 
   /** @param isBlank whether the target reads as zeros now */
   constructor({ sizeBytes, isBlank }: { readonly sizeBytes: number; readonly isBlank: boolean }) {
@@ -30,7 +28,7 @@ export class CopiedBlocks {
     this.#sizeBytes = sizeBytes;
     const count = Math.ceil(sizeBytes / blockBytes);
     this.#states = new Uint8Array(count).fill(isBlank ? ZERO : UNKNOWN);
-    this.#digests = Buffer.alloc(count * DIGEST_BYTES);
+    this.#marks = Buffer.alloc(count * MARK_BYTES);
   }
 
   /**
@@ -46,13 +44,13 @@ export class CopiedBlocks {
       this.#states[index] = ZERO;
       return state === ZERO ? 'nothing' : 'zero';
     }
-    const digest = hash('sha256', bytes, 'buffer').subarray(0, DIGEST_BYTES);
-    const at = index * DIGEST_BYTES;
-    if (state === DATA && digest.equals(this.#digests.subarray(at, at + DIGEST_BYTES))) {
+    const mark = this.#secret.markOf(bytes);
+    const at = index * MARK_BYTES;
+    if (state === DATA && mark.equals(this.#marks.subarray(at, at + MARK_BYTES))) {
       return 'nothing';
     }
     this.#states[index] = DATA;
-    digest.copy(this.#digests, at);
+    mark.copy(this.#marks, at);
     return 'write';
   }
 

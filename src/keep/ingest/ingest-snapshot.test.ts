@@ -179,6 +179,31 @@ describe('ingesting a source that changes', () => {
     assert.ok(onlyImage(target).equals(snapshotOf(source.disk)));
   });
 
+  test('hashes while the source is frozen only what changed', async () => {
+    const disk = makeDisk();
+    const { source, target, options } = setUp(disk, true);
+    source.onPass = (kind) => {
+      if (kind === 'frozen') disk.bytes[5 * MIB + 7] = (disk.bytes[5 * MIB + 7] ?? 0) ^ 1;
+    };
+    let hashedBytes = 0;
+    const counting: IngestOptions['workers'] = {
+      lend: (lengthBytes) => workers.lend(lengthBytes),
+      digests: (bytes, spans) => {
+        if (source.isFrozen) {
+          hashedBytes = spans.reduce((sum, { lengthBytes }) => sum + lengthBytes, hashedBytes);
+        }
+        return workers.digests(bytes, spans);
+      },
+      encode: (...args) => workers.encode(...args),
+      check: (segments) => workers.check(segments),
+      decode: (room, segments) => workers.decode(room, segments),
+      [Symbol.asyncDispose]: async () => undefined,
+    };
+    await ingestSnapshot({ ...options, workers: counting });
+    assert.ok(onlyImage(target).equals(snapshotOf(disk)));
+    assert.ok(hashedBytes > 0 && hashedBytes <= 512 * KIB, `${hashedBytes} bytes were hashed`);
+  });
+
   test('talks to the library only while the source is not frozen', async () => {
     const disk = makeDisk();
     const { source, target, options } = setUp(disk, true);

@@ -13,6 +13,7 @@ import { DigestSet } from './digest-set.ts';
 import { EntryLog } from './entry-log.ts';
 import type { IngestSession, IngestTarget } from './ingest-session.ts';
 import { KeptChunks } from './kept-chunks.ts';
+import { KnownNames } from './known-names.ts';
 import { CARRY_BYTES, readWindows } from './read-windows.ts';
 import type { OpenSpool } from './spool.ts';
 import { Window } from './window.ts';
@@ -42,6 +43,8 @@ interface Ingest {
   readonly delivery: Delivery;
   /** Chunks that were given to the session, or put by to be given. */
   readonly given: DigestSet;
+  /** What earlier passes named; undefined where there is only one. */
+  readonly known: KnownNames | undefined;
 }
 
 /** Where the cuts of one pass go. */
@@ -59,7 +62,7 @@ interface PassSink {
  *
  * A source that may change is read live first, up to three times, until little changes; then it is
  * frozen, cut anew and read again, and only chunks that are new are put by, plain, until it has
- * thawed. So the freeze lasts one read and hash. Other sources are read once. Chunks are named by
+ * thawed. Only what changed is hashed again, so the freeze lasts one read. Other sources are read once. Chunks are named by
  * the bytes that are stored, never by a later read.
  *
  * Holds about 60 MB whatever the size, and what its threads take. When it throws, the session is aborted and the source thawed.
@@ -75,7 +78,12 @@ export async function ingestSnapshot(options: IngestOptions): Promise<Image> {
   const room = undo.use(await workers.lend(LENT_BYTES));
   const delivery = new Delivery(session, { workers, signal, room: room.bytes });
   undo.defer(() => delivery.settle());
-  const ingest = { options, delivery, given: new DigestSet(MAX_GIVEN_DIGESTS) };
+  const ingest = {
+    options,
+    delivery,
+    given: new DigestSet(MAX_GIVEN_DIGESTS),
+    known: source.mayChange ? new KnownNames() : undefined,
+  };
   const entries = undo.use(new EntryLog(options.openSpool));
   if (source.mayChange) await readLive(ingest);
   const rule = source.mayChange
@@ -240,29 +248,44 @@ async function readPass(
   return cutter.rule;
 }
 
+/** A cut, where it lies on the disk, and its name where an earlier pass gave it one. */
+interface PlacedCut {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  /** Undefined for a hole. */
+  readonly span: Span | undefined;
+  readonly mark: Buffer | undefined;
+  readonly name: Buffer | undefined;
+}
+
 /** Names cuts on the workers, and takes them from there in disk order. */
 class NamedInOrder implements AsyncDisposable {
   readonly #ingest: Ingest;
   readonly #sink: PassSink;
+  #offsetBytes = 0;
   #last: Promise<void> = Promise.resolve();
   #failure: { readonly thrown: unknown } | undefined;
 
   constructor(ingest: Ingest, sink: PassSink) {
     this.#ingest = ingest;
     this.#sink = sink;
+    ingest.known?.beginPass();
   }
 
   /** Holds the window until its chunks have gone on. */
   push(window: Window, cuts: readonly Cut[]): void {
     window.hold();
-    const spans = cuts.flatMap((cut) => (cut.kind === 'chunk' ? [spanOf(window, cut.plain)] : []));
-    const digests = this.#ingest.options.workers.digests(window.bytes, spans);
+    const placed = cuts.map((cut) => this.#place(window, cut));
+    const unnamed = placed.flatMap(({ span, name }) =>
+      span === undefined || name !== undefined ? [] : [span],
+    );
+    const digests = this.#ingest.options.workers.digests(window.bytes, unnamed);
     digests.catch(() => undefined);
     const before = this.#last;
     this.#last = (async () => {
       try {
         await before;
-        if (this.#failure === undefined) await this.#take(window, cuts, spans, await digests);
+        if (this.#failure === undefined) await this.#take(window, placed, await digests);
       } catch (thrown) {
         this.#failure ??= { thrown };
       } finally {
@@ -287,25 +310,39 @@ class NamedInOrder implements AsyncDisposable {
     await this.#last;
   }
 
-  async #take(
-    window: Window,
-    cuts: readonly Cut[],
-    spans: readonly Span[],
-    digests: Buffer,
-  ): Promise<void> {
+  #place(window: Window, cut: Cut): PlacedCut {
+    const offsetBytes = this.#offsetBytes;
+    const { lengthBytes } = cut;
+    this.#offsetBytes += lengthBytes;
+    if (cut.kind === 'hole') {
+      return { offsetBytes, lengthBytes, span: undefined, mark: undefined, name: undefined };
+    }
+    const { known } = this.#ingest;
+    const mark = known?.markOf(cut.plain);
+    return {
+      offsetBytes,
+      lengthBytes,
+      span: spanOf(window, cut.plain),
+      mark,
+      name: mark === undefined ? undefined : known?.nameOf(offsetBytes, mark),
+    };
+  }
+
+  async #take(window: Window, placed: readonly PlacedCut[], digests: Buffer): Promise<void> {
     const { entries, add } = this.#sink;
+    const { known, given } = this.#ingest;
     const fresh: NamedSpan[] = [];
     let next = 0;
-    for (const { kind, lengthBytes } of cuts) {
-      if (kind === 'hole') {
+    for (const { offsetBytes, lengthBytes, span, mark, name } of placed) {
+      if (span === undefined) {
         await entries?.add(lengthBytes, undefined);
         continue;
       }
-      const digest = digests.subarray(next * 32, next * 32 + 32);
-      const span = spans[next];
-      next += 1;
+      const digest = name ?? digests.subarray(next * 32, next * 32 + 32);
+      if (name === undefined) next += 1;
+      if (mark !== undefined) known?.remember(offsetBytes, mark, digest);
       await entries?.add(lengthBytes, digest);
-      if (span !== undefined && this.#ingest.given.add(digest)) {
+      if (given.add(digest)) {
         fresh.push({ ...span, digest: digestFromBytes(digest) });
       }
     }
