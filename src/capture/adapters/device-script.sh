@@ -218,7 +218,9 @@ beat_guard() {
 # --- the worker: answers one command after the other --------------------------------------------
 
 work() {
-  sent=0 device='' flags=''
+  sent=0 device='' flags='' log='' turn=0
+  worker=$(own_pid)
+  trap 'drop_log; exit 1' HUP INT TERM PIPE
   while IFS= read -r line; do
     case $line in
       beat) ;;
@@ -238,22 +240,27 @@ work() {
         # shellcheck disable=SC2086
         read_ranges ${line#read }
         ;;
+      track) track ;;
+      changes) changes ;;
       'sums '*)
         # shellcheck disable=SC2086
         sum_groups ${line#sums }
         ;;
       end)
+        drop_log
         say bye "$sent"
         return
         ;;
       *) fail "unknown command: $line" ;;
     esac
   done
+  drop_log
   exit 1
 }
 
 fail() {
   printf 'ingot: %s\n' "$*" >&2
+  drop_log
   exit 1
 }
 
@@ -435,6 +442,119 @@ start_groups() {
     fi
   done
   wait
+}
+
+# --- what was written: the kernel's log of the requests that a disk has completed ------------------
+
+# Finds the disk that the device is or lies on, and where it begins there. Fails where a write could
+# come by another way than as a request of that disk.
+find_disk() {
+  folder=$(cd -P "/sys/dev/block/$(device_number "$device")" && pwd -P) || return 1
+  [ -z "$(ls "$folder/holders")" ] || return 1
+  base=0
+  if [ -r "$folder/partition" ]; then
+    read -r base < "$folder/start"
+    folder=${folder%/*}
+  else
+    set +f
+    set -- "$folder"/*/partition
+    set -f
+    [ ! -e "$1" ] || return 1
+  fi
+  case ${folder##*/} in sd* | hd* | vd* | xvd* | mmcblk* | nvme* | loop* | nbd*) ;; *) return 1 ;; esac
+  dax=0
+  [ ! -r "$folder/queue/dax" ] || read -r dax < "$folder/queue/dax"
+  [ "$dax" = 0 ] || return 1
+  read -r number < "$folder/dev"
+  # As the kernel has it in memory.
+  disk=$(((${number%:*} << 20) | ${number#*:}))
+}
+
+# Logs requests in an instance of the kernel's tracing, which nobody else looks at.
+open_log() {
+  turn=$((turn + 1))
+  log=$logs/ingot_${worker}_$turn
+  mkdir "$log" || return 1
+  event=$log/events/block/block_rq_complete
+  echo "$1" > "$event/filter" && echo 1 > "$event/enable"
+}
+
+drop_log() {
+  [ -z "$log" ] || rmdir "$log" 2>/dev/null
+  log=
+}
+
+# Those of sessions that were killed.
+drop_old_logs() {
+  set +f
+  for old in "$logs"/ingot_*; do
+    owner=${old##*/ingot_}
+    kill -0 "${owner%_*}" || rmdir "$old"
+  done
+  set -f
+}
+
+# The log is of use only where it is seen to show a read that was just done.
+start_log() {
+  [ "$direct" = 1 ] && find_disk || return 1
+  logs=
+  for folder in /sys/kernel/tracing/instances /sys/kernel/debug/tracing/instances; do
+    [ -n "$logs" ] || [ ! -d $folder ] || logs=$folder
+  done
+  [ -n "$logs" ] || return 1
+  drop_old_logs
+  open_log "dev == $disk" || return 1
+  writes="dev == $disk && !(rwbs ~ \"R*\")"
+  dd if="$device" of=/dev/null bs=12288 skip=1 count=1 iflag=direct || return 1
+  grep -q "block_rq_complete: [0-9]*,[0-9]* R[A-Z]* ([^)]*) $((base + 24)) + 24 " "$log/trace" || return 1
+  drop_log
+  open_log "$writes"
+}
+
+track() {
+  if start_log 2>/dev/null; then
+    text "base $base"
+  else
+    drop_log
+    text none
+  fi
+}
+
+# Writes "SECTOR COUNT" for each entry of a log; fails when it does not have them all.
+log_entries() {
+  echo 0 > "$1/tracing_on" || return 1
+  entries=0
+  set +f
+  for stats in "$1"/per_cpu/cpu*/stats; do
+    while read -r key count rest; do
+      case "$key $count $rest" in
+        'entries: '*) entries=$((entries + count)) ;;
+        'overrun: 0 ' | 'commit overrun: 0' | 'dropped events: 0') ;;
+        *overrun:* | 'dropped events:'*) return 1 ;;
+      esac
+    done < "$stats"
+  done
+  set -f
+  [ $entries -le 100000 ] || return 1
+  written=$(sed -n 's/.*: block_rq_complete: [0-9]*,[0-9]* [A-Z]* ([^)]*) \([0-9]*\) + \([0-9]*\) .*/\1 \2/p' "$1/trace")
+  # Two words for each entry.
+  # shellcheck disable=SC2086
+  set -- $written
+  [ $# = $((2 * entries)) ] || return 1
+  printf '%s\n' "$written"
+}
+
+# Tells what was written since the last time. The next log begins before this one ends.
+changes() {
+  old=$log written=
+  if [ -n "$old" ] && open_log "$writes" 2>/dev/null && written=$(log_entries "$old" 2>/dev/null); then
+    text "$written"
+  else
+    drop_log
+    text lost
+  fi
+  # It takes a moment, and somebody may be frozen.
+  [ -z "$old" ] || rmdir "$old" 2>/dev/null &
 }
 
 gzip=gzip

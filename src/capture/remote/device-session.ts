@@ -11,7 +11,8 @@ import {
 } from '../../bytes/index.ts';
 import type { ByteQueue } from './byte-queue.ts';
 import type { DeviceChannel } from './device-channel.ts';
-import { takeWirePayload, unpackFrame } from './wire-payload.ts';
+import { takeWirePayload, unpackPayload, type WirePayload } from './wire-payload.ts';
+import { parseLogBase, parseWritten } from './write-log.ts';
 
 const BEAT_EVERY_MS = 1000;
 /** Facts of a device with thousands of mounts and disks; more is refused. */
@@ -20,23 +21,11 @@ const MAX_TEXT_BYTES = 4 * 1024 * 1024;
 const MAX_COMMAND_BYTES = 4000;
 const PROTOCOL_VERSION = 1;
 
-/** Frames whose memory is kept for the next ones. */
-const MAX_SPARE_FRAMES = 3;
 /** Groups of ranges in one `sums` command. */
 export const MAX_SUM_GROUPS = 8;
 
 /** Programs of a device that compute digests. */
 export type SumTool = 'b2sum' | 'sha256sum';
-
-/** Ranges as they came over the link. */
-export interface FetchedRanges {
-  /** The ranges' bytes, one after another. */
-  readonly plain: Buffer;
-  /** The same as a zstd frame, where they came as one. */
-  readonly frame: Buffer | undefined;
-  /** Call once, when nobody looks at either any more: their memory is used again. */
-  release(): void;
-}
 
 /** What a freeze on the device is made of. */
 export type FreezePlan =
@@ -70,7 +59,10 @@ export class DeviceSession implements AsyncDisposable {
   #sequence = 0;
   #totalBytes = 0;
   #failure: unknown;
-  readonly #spareFrames: Buffer[] = [];
+  /** The sector of the disk that the open device begins at, while writes are tracked. */
+  #logBase: number | undefined;
+  /** What coded payloads pass through, one after the other. */
+  #scratch: Buffer = Buffer.alloc(0);
 
   constructor(channel: DeviceChannel, queue: ByteQueue, clock: Clock) {
     this.name = channel.name;
@@ -125,23 +117,45 @@ export class DeviceSession implements AsyncDisposable {
   }
 
   /**
+   * Starts the kernel's log of what is written to the open device. Call it before the first read.
+   *
+   * @returns whether there is one, and every write will be in it
+   */
+  async trackWrites(): Promise<boolean> {
+    this.#logBase = parseLogBase(await this.#exchange('track\n', () => this.#text()));
+    return this.#logBase !== undefined;
+  }
+
+  /**
+   * Asks what was written since the last call, or since `trackWrites`.
+   *
+   * @param sizeBytes of the open device
+   * @returns what lies in the device, in no order; undefined when the log does not have it all
+   */
+  async written(sizeBytes: number): Promise<readonly Extent[] | undefined> {
+    if (this.#logBase === undefined) return undefined;
+    const text = await this.#exchange('changes\n', () => this.#text());
+    const extents = parseWritten(text, { baseSector: this.#logBase, sizeBytes });
+    if (extents === undefined) this.#logBase = undefined;
+    return extents;
+  }
+
+  /**
    * Reads ranges of the open device in one go.
    *
    * @returns their bytes, one range after another
    */
   async readRanges(ranges: readonly Extent[], codec: WireCodec): Promise<Buffer> {
-    const { plain, frame } = await this.fetchRanges(ranges, codec);
-    if (frame !== undefined) this.#keepRoom(frame);
-    return plain;
+    return await unpackPayload(await this.fetchRanges(ranges, codec), totalBytes(ranges));
   }
 
-  /** Reads ranges of the open device in one go; they are unpacked while the next ones come. */
-  async fetchRanges(ranges: readonly Extent[], codec: WireCodec): Promise<FetchedRanges> {
+  /** Reads ranges of the open device in one go, and leaves them as they came. */
+  fetchRanges(ranges: readonly Extent[], codec: WireCodec): Promise<WirePayload> {
     this.#sequence += 1;
     const sequence = this.#sequence;
     const lengthBytes = totalBytes(ranges);
     const command = `read ${sequence} ${codec} ${numbersOf(ranges)}\n`;
-    const payload = await this.#exchange(command, async () => {
+    return this.#exchange(command, async () => {
       const data = await this.#frame('data');
       if (data.sequence !== sequence || data.lengthBytes !== lengthBytes || data.codec !== codec) {
         throw new IngotError(
@@ -151,7 +165,7 @@ export class DeviceSession implements AsyncDisposable {
       }
       const taken = await takeWirePayload(this.#queue, codec, {
         lengthBytes,
-        allocate: (roomBytes) => this.#frameRoom(roomBytes),
+        scratch: (roomBytes) => this.#room(roomBytes),
       });
       const done = await this.#frame('done');
       const isWrong =
@@ -163,22 +177,6 @@ export class DeviceSession implements AsyncDisposable {
       this.#totalBytes += lengthBytes;
       return taken;
     });
-    if (payload.kind === 'plain') {
-      const { plain } = payload;
-      return { plain, frame: undefined, release: () => releaseMemory(plain) };
-    }
-    const { frame } = payload;
-    try {
-      const plain = await unpackFrame(frame, lengthBytes);
-      const giveBack = (): void => {
-        releaseMemory(plain);
-        this.#keepRoom(frame);
-      };
-      return { plain, frame, release: giveBack };
-    } catch (thrown) {
-      this.#failure ??= thrown;
-      throw thrown;
-    }
   }
 
   /**
@@ -287,15 +285,12 @@ export class DeviceSession implements AsyncDisposable {
     }
   }
 
-  #frameRoom(roomBytes: number): Buffer {
-    const fitting = this.#spareFrames.findIndex((spare) => spare.length >= roomBytes);
-    const [spare] = fitting < 0 ? [] : this.#spareFrames.splice(fitting, 1);
-    return spare ?? Buffer.allocUnsafeSlow(roomBytes);
-  }
-
-  #keepRoom({ buffer }: Buffer): void {
-    if (this.#spareFrames.length >= MAX_SPARE_FRAMES || !(buffer instanceof ArrayBuffer)) return;
-    this.#spareFrames.push(Buffer.from(buffer));
+  #room(roomBytes: number): Buffer {
+    if (this.#scratch.length < roomBytes) {
+      releaseMemory(this.#scratch);
+      this.#scratch = Buffer.allocUnsafeSlow(roomBytes);
+    }
+    return this.#scratch;
   }
 
   #exchange<T>(command: string, receive: () => Promise<T>): Promise<T> {

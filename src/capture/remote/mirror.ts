@@ -1,16 +1,27 @@
 import { hash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { zstdCompress } from 'node:zlib';
-import { type Extent, releaseMemory, totalBytes, type WireCodec } from '../../bytes/index.ts';
 import {
-  type DeviceSession,
-  type FetchedRanges,
-  MAX_SUM_GROUPS,
-  type SumTool,
-} from './device-session.ts';
+  type Extent,
+  mergeExtents,
+  releaseMemory,
+  totalBytes,
+  type WireCodec,
+} from '../../bytes/index.ts';
+import type { LentBytes } from '../disk-reader.ts';
+import { type DeviceSession, MAX_SUM_GROUPS, type SumTool } from './device-session.ts';
 import { KeptBytes } from './kept-bytes.ts';
-import { ALIGNMENT, endOf, planBatches, type RangeBatch } from './plan-batches.ts';
-import { unpackFrame } from './wire-payload.ts';
+import { LentCopies } from './lent-copies.ts';
+import {
+  ALIGNMENT,
+  alignedExtents,
+  endOf,
+  firstBehind,
+  planBatches,
+  type RangeBatch,
+  subtract,
+} from './plan-batches.ts';
+import { unpackFrame, type WirePayload } from './wire-payload.ts';
 
 /** Batches that are asked for before the first of them is here. */
 const FETCHES_AHEAD = 3;
@@ -32,11 +43,16 @@ export interface MirrorSpool extends AsyncDisposable {
 }
 
 /** A batch that is here, as a zstd frame in the spool. */
-interface Mirrored extends RangeBatch {
+interface Mirrored {
+  /** What was asked for. */
+  readonly ranges: readonly Extent[];
   readonly lengthBytes: number;
-  readonly digest: string;
+  /** Of the plain bytes; undefined until somebody asks for it. */
+  digest: string | undefined;
   readonly frameOffsetBytes: number;
   readonly frameBytes: number;
+  /** What of it still holds. */
+  parts: readonly MirroredRange[];
 }
 
 /** A range of a batch, and where its bytes begin among those of the batch. */
@@ -52,6 +68,11 @@ export interface MirrorSetup {
   readonly codec: WireCodec;
   readonly tool: SumTool;
   readonly spool: MirrorSpool;
+  /**
+   * Tells what was written on the device since the last call, or since the first fetch; undefined
+   * when nobody knows. Left out where nobody ever will: digests are then made as batches come in.
+   */
+  readonly changes?: (() => Promise<readonly Extent[] | undefined>) | undefined;
   /** Called after each answer, with the plain bytes that it was about. */
   readonly onAnswer: (lengthBytes: number) => void;
 }
@@ -70,6 +91,7 @@ export class Mirror {
   #ranges: readonly MirroredRange[] = [];
   #batches: readonly Mirrored[] = [];
   #spooledBytes = 0;
+  readonly #copies = new LentCopies();
   readonly #unpacked = new Map<Mirrored, KeptBytes>();
 
   constructor(setup: MirrorSetup) {
@@ -84,33 +106,40 @@ export class Mirror {
   /** Fetches those of the extents that are not here yet. @param extents ascending */
   async complete(extents: readonly Extent[]): Promise<void> {
     const { sizeBytes } = this.#setup;
-    const fetched: Mirrored[] = [];
     // Where something is here already, what lies between two ranges may be here: none is joined.
     const plan = this.#batches.length === 0 ? { sizeBytes } : { sizeBytes, joinGapBytes: 0 };
-    const missing = planBatches([...this.#without(extents)], plan);
-    await this.#fetch(missing, (batch) => fetched.push(batch));
-    if (fetched.length > 0) this.#hold([...this.#batches, ...fetched]);
+    await this.#add(planBatches(this.#without(extents), plan));
     const [missed] = this.#without(extents);
     if (missed !== undefined) throw new Error(`a mirror misses byte ${missed.offsetBytes}`);
   }
 
   /**
-   * Asks the device for the digests of all that is here, and fetches what differs.
+   * Fetches again what changed on the device: what it says that was written, or else, whatever has
+   * another digest there.
    *
    * @returns the plain bytes that were fetched
    */
   async refresh(): Promise<number> {
-    const changed: Mirrored[] = [];
-    const waiting: Promise<void>[] = [];
-    for (const group of sumGroups(this.#batches)) {
-      waiting.push(quietly(this.#compare(group, changed)));
-      if (waiting.length >= SUMS_AHEAD) await waiting.shift();
+    const { sizeBytes, changes } = this.#setup;
+    const written = await changes?.();
+    const stale =
+      written === undefined
+        ? await this.#findChanged()
+        : planBatches(this.#forget(written), { sizeBytes, joinGapBytes: 0 });
+    await this.#add(stale);
+    return stale.reduce((sum, { ranges }) => sum + totalBytes(ranges), 0);
+  }
+
+  /** Lends bytes; what is not here is zeros. */
+  async lend(offsetBytes: number, lengthBytes: number): Promise<LentBytes> {
+    const range = this.#ranges[firstBehind(this.#ranges, offsetBytes)];
+    const end = offsetBytes + lengthBytes;
+    if (range === undefined || range.offsetBytes > offsetBytes || endOf(range) < end) {
+      return await this.#copies.lend(lengthBytes, (target) => this.readInto(offsetBytes, target));
     }
-    for (const answer of waiting) await answer;
-    const fresh = new Map<RangeBatch, Mirrored>();
-    await this.#fetch(changed, (batch, old) => fresh.set(old, batch));
-    this.#hold(this.#batches.map((batch) => fresh.get(batch) ?? batch));
-    return changed.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
+    const start = range.startBytes + offsetBytes - range.offsetBytes;
+    const { plain, release } = await this.#unpackedOf(range.batch).lend();
+    return { bytes: plain.subarray(start, start + lengthBytes), release };
   }
 
   /**
@@ -122,7 +151,7 @@ export class Mirror {
     const end = offsetBytes + target.length;
     const copies: Promise<number>[] = [];
     let isWhole = true;
-    let index = this.#indexAt(offsetBytes);
+    let index = firstBehind(this.#ranges, offsetBytes);
     for (let at = offsetBytes; at < end; ) {
       const range = this.#ranges[index];
       const start = Math.min(range?.offsetBytes ?? end, end);
@@ -148,100 +177,135 @@ export class Mirror {
     return isWhole;
   }
 
-  async #compare(group: readonly Mirrored[], changed: Mirrored[]): Promise<void> {
+  /** Drops the batches whose digest is another one on the device. @returns what they held */
+  async #findChanged(): Promise<readonly RangeBatch[]> {
+    const changed = new Set<Mirrored>();
+    const waiting: Promise<void>[] = [];
+    for (const group of sumGroups(this.#batches)) {
+      waiting.push(quietly(this.#compare(group, changed)));
+      if (waiting.length >= SUMS_AHEAD) await waiting.shift();
+    }
+    for (const answer of waiting) await answer;
+    const stale = this.#batches.filter((batch) => changed.has(batch)).map(batchOfParts);
+    this.#hold(this.#batches.filter((batch) => !changed.has(batch)));
+    return stale;
+  }
+
+  async #compare(group: readonly Mirrored[], changed: Set<Mirrored>): Promise<void> {
     const { session, tool, onAnswer } = this.#setup;
-    const digests = await session.sumsOf(
-      group.map(({ ranges }) => ranges),
-      tool,
+    const there = quietly(
+      session.sumsOf(
+        group.map(({ ranges }) => ranges),
+        tool,
+      ),
     );
+    // The device hashes at the same time.
+    for (const batch of group) batch.digest ??= await this.#digestOf(batch);
+    const digests = await there;
     for (const [i, batch] of group.entries()) {
-      if (digests[i] !== batch.digest) changed.push(batch);
+      if (digests[i] !== batch.digest) changed.add(batch);
       onAnswer(batch.lengthBytes);
     }
   }
 
+  async #digestOf(batch: Mirrored): Promise<string> {
+    const plain = await this.#unpack(batch);
+    const digest = this.#hash(plain);
+    releaseMemory(plain);
+    return digest;
+  }
+
+  #hash(plain: Buffer): string {
+    return hash(this.#setup.tool === 'b2sum' ? 'blake2b512' : 'sha256', plain, 'hex');
+  }
+
+  /** Drops what lies in any of the extents. @returns what was here of it, ascending */
+  #forget(extents: readonly Extent[]): readonly Extent[] {
+    const { sizeBytes } = this.#setup;
+    const aligned = alignedExtents(extents, sizeBytes);
+    const dropped: Extent[] = [];
+    for (const batch of this.#batches) {
+      batch.parts = batch.parts.flatMap((part) => {
+        const left = subtract(part, aligned);
+        if (left.length === 1 && left[0]?.lengthBytes === part.lengthBytes) return [part];
+        dropped.push(...subtract(part, left));
+        return left.map(({ offsetBytes, lengthBytes }) => ({
+          batch,
+          offsetBytes,
+          lengthBytes,
+          startBytes: part.startBytes + offsetBytes - part.offsetBytes,
+        }));
+      });
+    }
+    if (dropped.length > 0) this.#hold(this.#batches.filter(({ parts }) => parts.length > 0));
+    return mergeExtents(dropped);
+  }
+
   /** Fetches batches, a few ahead, and keeps them in the spool. */
-  async #fetch(
-    batches: readonly RangeBatch[],
-    keep: (batch: Mirrored, asked: RangeBatch) => void,
-  ): Promise<void> {
+  async #add(batches: readonly RangeBatch[]): Promise<void> {
+    if (batches.length === 0) return;
     const { session, codec, onAnswer } = this.#setup;
-    const coming: Promise<FetchedRanges>[] = [];
+    const coming: Promise<WirePayload>[] = [];
+    const fetched: Mirrored[] = [];
     let next = 0;
-    for (const batch of batches) {
+    for (const { ranges } of batches) {
       while (next < batches.length && coming.length < FETCHES_AHEAD) {
         const asked = batches[next++];
         if (asked !== undefined) coming.push(quietly(session.fetchRanges(asked.ranges, codec)));
       }
-      const fetched = await coming.shift();
-      if (fetched === undefined) throw new Error('nothing was asked for');
-      keep(await this.#store(batch, fetched), batch);
-      onAnswer(totalBytes(batch.ranges));
+      const payload = await coming.shift();
+      if (payload === undefined) throw new Error('nothing was asked for');
+      fetched.push(await this.#store(ranges, payload));
+      onAnswer(totalBytes(ranges));
     }
+    this.#hold([...this.#batches, ...fetched]);
   }
 
-  async #store(batch: RangeBatch, fetched: FetchedRanges): Promise<Mirrored> {
-    const { tool, spool } = this.#setup;
-    const { plain } = fetched;
-    const digest = hash(tool === 'b2sum' ? 'blake2b512' : 'sha256', plain, 'hex');
-    const frame = fetched.frame ?? (await pack(plain));
+  async #store(ranges: readonly Extent[], payload: WirePayload): Promise<Mirrored> {
+    const { spool, changes } = this.#setup;
+    const lengthBytes = totalBytes(ranges);
+    const frame = payload.kind === 'zstd' ? payload.frame : await pack(payload.plain);
+    let digest: string | undefined;
+    if (payload.kind === 'plain' || changes === undefined) {
+      const plain =
+        payload.kind === 'plain' ? payload.plain : await unpackFrame(frame, lengthBytes);
+      digest = this.#hash(plain);
+      releaseMemory(plain);
+    }
     const frameOffsetBytes = this.#spooledBytes;
+    const frameBytes = frame.length;
     await spool.append(frame);
-    this.#spooledBytes += frame.length;
-    fetched.release();
-    return {
-      ranges: batch.ranges,
-      offsetBytes: batch.offsetBytes,
-      endBytes: batch.endBytes,
-      lengthBytes: totalBytes(batch.ranges),
+    this.#spooledBytes += frameBytes;
+    releaseMemory(frame);
+    const batch: Mirrored = {
+      ranges,
+      lengthBytes,
       digest,
       frameOffsetBytes,
-      frameBytes: frame.length,
+      frameBytes,
+      parts: [],
     };
+    batch.parts = partsOf(batch);
+    return batch;
   }
 
   #hold(batches: readonly Mirrored[]): void {
-    this.#batches = batches.toSorted((a, b) => a.offsetBytes - b.offsetBytes);
+    this.#batches = batches;
     for (const old of this.#unpacked.values()) old.drop();
     this.#unpacked.clear();
-    const ranges: MirroredRange[] = [];
-    for (const batch of this.#batches) {
-      let startBytes = 0;
-      for (const range of batch.ranges) {
-        ranges.push({ ...range, batch, startBytes });
-        startBytes += range.lengthBytes;
-      }
-    }
     // Batches that came later may lie between the ranges of earlier ones.
-    this.#ranges = ranges.sort((a, b) => a.offsetBytes - b.offsetBytes);
+    this.#ranges = batches
+      .flatMap(({ parts }) => parts)
+      .sort((a, b) => a.offsetBytes - b.offsetBytes);
   }
 
   /** The parts of extents that are not here, as whole blocks. */
-  *#without(extents: readonly Extent[]): Generator<Extent, void, undefined> {
-    for (const extent of extents) {
-      const end = endOf(extent);
-      let at = extent.offsetBytes - (extent.offsetBytes % ALIGNMENT);
-      for (let index = Math.max(0, this.#indexAt(at)); at < end; index++) {
-        const range = this.#ranges[index];
-        const start = Math.min(range?.offsetBytes ?? end, end);
-        if (start > at) yield { offsetBytes: at, lengthBytes: start - at };
-        if (range === undefined) break;
-        at = Math.max(at, endOf(range));
-      }
-    }
-  }
-
-  /** The index of the range that holds a byte, or of the next one behind it. */
-  #indexAt(offsetBytes: number): number {
-    let low = 0;
-    let high = this.#ranges.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      const range = this.#ranges[middle];
-      if (range !== undefined && endOf(range) <= offsetBytes) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+  #without(extents: readonly Extent[]): Extent[] {
+    return extents.flatMap(({ offsetBytes, lengthBytes }) => {
+      const start = offsetBytes - (offsetBytes % ALIGNMENT);
+      const end = offsetBytes + lengthBytes;
+      return subtract({ offsetBytes: start, lengthBytes: end - start }, this.#ranges);
+    });
   }
 
   #unpackedOf(batch: Mirrored): KeptBytes {
@@ -257,15 +321,30 @@ export class Mirror {
     return bytes;
   }
 
-  async #unpack({ frameOffsetBytes, frameBytes, lengthBytes }: Mirrored): Promise<{
-    readonly plain: Buffer;
-    release(): void;
-  }> {
+  async #unpack({ frameOffsetBytes, frameBytes, lengthBytes }: Mirrored): Promise<Buffer> {
     const frame = await this.#setup.spool.read(frameOffsetBytes, frameBytes);
     const plain = await unpackFrame(frame, lengthBytes);
     releaseMemory(frame);
-    return { plain, release: () => releaseMemory(plain) };
+    return plain;
   }
+}
+
+function partsOf(batch: Mirrored): MirroredRange[] {
+  let startBytes = 0;
+  return batch.ranges.map((range) => {
+    const part = { ...range, batch, startBytes };
+    startBytes += range.lengthBytes;
+    return part;
+  });
+}
+
+/** What of a batch still held, to be asked for again. */
+function batchOfParts({ parts }: Mirrored): RangeBatch {
+  const ranges = parts.map(({ offsetBytes, lengthBytes }) => ({ offsetBytes, lengthBytes }));
+  const [first] = ranges;
+  const last = ranges.at(-1);
+  if (first === undefined || last === undefined) throw new Error('a batch without any part');
+  return { ranges, offsetBytes: first.offsetBytes, endBytes: endOf(last) };
 }
 
 /** Groups batches for one command each. */

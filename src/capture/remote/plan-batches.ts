@@ -21,6 +21,44 @@ export function endOf(extent: Extent): number {
   return extent.offsetBytes + extent.lengthBytes;
 }
 
+/** Makes extents whole blocks, ascending and without overlaps. */
+export function alignedExtents(extents: readonly Extent[], sizeBytes: number): readonly Extent[] {
+  const aligned = extents.flatMap((extent) => {
+    const offsetBytes = extent.offsetBytes - (extent.offsetBytes % ALIGNMENT);
+    const end = Math.min(sizeBytes, Math.ceil(endOf(extent) / ALIGNMENT) * ALIGNMENT);
+    return end > offsetBytes ? [{ offsetBytes, lengthBytes: end - offsetBytes }] : [];
+  });
+  return mergeExtents(aligned);
+}
+
+/** @param holes ascending, without overlaps @returns what no hole covers of an extent */
+export function subtract(extent: Extent, holes: readonly Extent[]): Extent[] {
+  const left: Extent[] = [];
+  const end = endOf(extent);
+  let at = extent.offsetBytes;
+  for (let index = firstBehind(holes, at); at < end; index += 1) {
+    const hole = holes[index];
+    const start = Math.min(hole?.offsetBytes ?? end, end);
+    if (start > at) left.push({ offsetBytes: at, lengthBytes: start - at });
+    if (hole === undefined) break;
+    at = Math.max(at, endOf(hole));
+  }
+  return left;
+}
+
+/** The index of the extent that holds a byte, or of the next one behind it. */
+export function firstBehind(extents: readonly Extent[], offsetBytes: number): number {
+  let low = 0;
+  let high = extents.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const extent = extents[middle];
+    if (extent !== undefined && endOf(extent) <= offsetBytes) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
 /** Joins what lies close together, aligns it, and cuts it into pieces of at most a batch. */
 function* wholeRanges(
   extents: readonly Extent[],

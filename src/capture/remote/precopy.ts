@@ -78,6 +78,7 @@ export class Precopy {
         await mirror.readInto(offsetBytes, bytes);
         return bytes;
       },
+      lend: (offsetBytes, lengthBytes) => mirror.lend(offsetBytes, lengthBytes),
       // What lies between extents reads as zeros: the mirror has all of them.
       readInto: async (offsetBytes, target) => {
         await mirror.readInto(offsetBytes, target);

@@ -1,20 +1,24 @@
 import { IngotError } from '../../base/index.ts';
-import type { Extent, WireCodec } from '../../bytes/index.ts';
-import type { DiskReader } from '../disk-reader.ts';
+import { type Extent, totalBytes, type WireCodec } from '../../bytes/index.ts';
+import type { DiskReader, LentBytes } from '../disk-reader.ts';
 import type { DeviceSession } from './device-session.ts';
 import { KeptBytes } from './kept-bytes.ts';
+import { LentCopies } from './lent-copies.ts';
 import { ALIGNMENT, endOf, planBatches, type RangeBatch } from './plan-batches.ts';
+import { unpackPayload, type WirePayload } from './wire-payload.ts';
 
 /** Asked for ahead of the reader: what is on its way while the link's round trip lasts. */
 const BATCHES_AHEAD = 3;
 /** Readers run a few requests in parallel, so batches behind the last one are kept a little. */
-const BATCHES_BEHIND = 2;
+const BATCHES_BEHIND = 1;
 /** Metadata is read in small pieces that lie together: one request brings their neighbours. */
 const WINDOW_BYTES = 128 * 1024;
 const MAX_WINDOWS = 128;
 
 /** A batch, once it was asked for. */
 interface Batch extends RangeBatch {
+  coming: Promise<WirePayload> | undefined;
+  /** Unpacked when it is read first. */
   bytes: KeptBytes | undefined;
 }
 
@@ -30,6 +34,7 @@ export class RemoteReader implements DiskReader {
   readonly #codec: WireCodec;
   readonly #isDirect: boolean;
   readonly #windows = new Map<number, Promise<Buffer>>();
+  readonly #copies = new LentCopies();
   #batches: readonly Batch[] = [];
 
   constructor(
@@ -47,6 +52,7 @@ export class RemoteReader implements DiskReader {
     for (const { bytes } of this.#batches) bytes?.drop();
     this.#batches = planBatches(extents, { sizeBytes: this.sizeBytes }).map((batch) => ({
       ...batch,
+      coming: undefined,
       bytes: undefined,
     }));
   }
@@ -68,6 +74,22 @@ export class RemoteReader implements DiskReader {
       ? this.#readSmall(offsetBytes, end)
       : this.#readRange(offsetBytes, end));
     bytes.copy(target);
+  }
+
+  /** A read that lies in one range that was planned needs no copy. */
+  async lend(offsetBytes: number, lengthBytes: number): Promise<LentBytes> {
+    this.#mustBeInside(offsetBytes, lengthBytes);
+    const index = this.#batchAt(offsetBytes);
+    const start = placeOf(this.#batches[index]?.ranges ?? [], { offsetBytes, lengthBytes });
+    if (start !== undefined) {
+      this.#forgetBefore(index - BATCHES_BEHIND);
+      const bytes = this.#ask(index, index);
+      if (bytes !== undefined) {
+        const { plain, release } = await bytes.lend();
+        return { bytes: plain.subarray(start, start + lengthBytes), release };
+      }
+    }
+    return await this.#copies.lend(lengthBytes, (target) => this.readInto(offsetBytes, target));
   }
 
   async dropStale(): Promise<void> {
@@ -100,17 +122,26 @@ export class RemoteReader implements DiskReader {
     if (last >= this.#batches.length) return false;
     this.#forgetBefore(first - BATCHES_BEHIND);
     const copies: Promise<number>[] = [];
-    for (let index = first; index <= last + BATCHES_AHEAD; index += 1) {
-      const batch = this.#batches[index];
-      if (batch === undefined) break;
-      batch.bytes ??= new KeptBytes(this.#session.fetchRanges(batch.ranges, this.#codec));
-      if (index > last) continue;
-      const { bytes, ranges } = batch;
+    for (let index = first; index <= last; index += 1) {
+      const ranges = this.#batches[index]?.ranges ?? [];
+      const bytes = this.#ask(index, last);
+      if (bytes === undefined) break;
       copies.push(bytes.use((plain) => copyRanges(plain, ranges, target, offsetBytes)));
     }
     let copiedBytes = 0;
     for (const count of await Promise.all(copies)) copiedBytes += count;
     return copiedBytes === target.length;
+  }
+
+  /** Asks for a batch, and for those behind `last` that will be wanted next. */
+  #ask(index: number, last: number): KeptBytes | undefined {
+    for (const batch of this.#batches.slice(index, last + BATCHES_AHEAD + 1)) {
+      batch.coming ??= quietly(this.#session.fetchRanges(batch.ranges, this.#codec));
+    }
+    const wanted = this.#batches[index];
+    if (wanted?.coming === undefined) return undefined;
+    wanted.bytes ??= new KeptBytes(unpacked(wanted.coming, totalBytes(wanted.ranges)));
+    return wanted.bytes;
   }
 
   /** @returns the index of the batch that holds this byte, or -1 */
@@ -131,9 +162,10 @@ export class RemoteReader implements DiskReader {
   #forgetBefore(index: number): void {
     for (let at = index - 1; at >= 0; at -= 1) {
       const batch = this.#batches[at];
-      if (batch?.bytes === undefined) return;
-      batch.bytes.drop();
+      if (batch?.coming === undefined) return;
+      batch.bytes?.drop();
       batch.bytes = undefined;
+      batch.coming = undefined;
     }
   }
 
@@ -172,6 +204,21 @@ export class RemoteReader implements DiskReader {
 function quietly<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => undefined);
   return promise;
+}
+
+async function unpacked(coming: Promise<WirePayload>, lengthBytes: number): Promise<Buffer> {
+  return await unpackPayload(await coming, lengthBytes);
+}
+
+/** @returns where the bytes of `wanted` begin among those of joined ranges, if one has them all */
+function placeOf(ranges: readonly Extent[], wanted: Extent): number | undefined {
+  let at = 0;
+  for (const range of ranges) {
+    const skip = wanted.offsetBytes - range.offsetBytes;
+    if (skip >= 0 && endOf(wanted) <= endOf(range)) return at + skip;
+    at += range.lengthBytes;
+  }
+  return undefined;
 }
 
 /** Copies the parts of joined ranges that lie inside `room`. @returns how many bytes */

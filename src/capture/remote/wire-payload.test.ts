@@ -4,7 +4,7 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { isFailure } from '../../base/index.ts';
 import { ByteQueue } from './byte-queue.ts';
-import { readWirePayload } from './wire-payload.ts';
+import { takeWirePayload, unpackPayload } from './wire-payload.ts';
 
 const CODERS = {
   none: (plain: Uint8Array) => Buffer.from(plain),
@@ -13,6 +13,14 @@ const CODERS = {
 } as const;
 type Codec = keyof typeof CODERS;
 const CODECS = ['none', 'gzip', 'zstd'] as const satisfies Codec[];
+
+async function readWirePayload(
+  queue: ByteQueue,
+  codec: Codec,
+  lengthBytes: number,
+): Promise<Buffer> {
+  return unpackPayload(await takeWirePayload(queue, codec, { lengthBytes }), lengthBytes);
+}
 
 /** A stream that comes in pieces of the given lengths, over and over. */
 async function* pieces(

@@ -1,7 +1,7 @@
 import { promisify } from 'node:util';
 import { crc32, createInflateRaw, type InflateRaw, zstdDecompress } from 'node:zlib';
 import { IngotError } from '../../base/index.ts';
-import type { WireCodec } from '../../bytes/index.ts';
+import { releaseMemory, type WireCodec } from '../../bytes/index.ts';
 import type { ByteQueue } from './byte-queue.ts';
 
 /** What `gzip -c` and `pigz -c` write before the deflate stream when they read a pipe. */
@@ -171,9 +171,9 @@ export type WirePayload =
 /**
  * Takes a payload off the stream that says itself where it ends (or has its length known).
  *
- * A zstd frame is not unpacked here, so that this can happen while the next one comes.
+ * A zstd frame is not unpacked here, so that this can happen when its bytes are wanted.
  *
- * @param setup `lengthBytes` of the plain bytes; `allocate` gives memory for a frame
+ * @param setup `lengthBytes` of the plain bytes; `scratch` gives memory that a frame passes through
  * @throws IngotError `frame-malformed`, `source-truncated`
  */
 export async function takeWirePayload(
@@ -181,13 +181,16 @@ export async function takeWirePayload(
   codec: WireCodec,
   {
     lengthBytes,
-    allocate = (roomBytes) => Buffer.allocUnsafeSlow(roomBytes),
-  }: { readonly lengthBytes: number; readonly allocate?: (roomBytes: number) => Buffer },
+    scratch = (roomBytes) => Buffer.allocUnsafe(roomBytes),
+  }: { readonly lengthBytes: number; readonly scratch?: (roomBytes: number) => Buffer },
 ): Promise<WirePayload> {
   if (codec === 'none') return { kind: 'plain', plain: await queue.exactly(lengthBytes) };
   if (codec === 'zstd') {
-    const room = allocate(frameRoomBytes(lengthBytes));
-    return { kind: 'zstd', frame: await takeZstdFrame(queue, room) };
+    const coded = await takeZstdFrame(queue, scratch(frameRoomBytes(lengthBytes)));
+    // How long a frame is shows at its end. Kept is no more than that: a few of them wait.
+    const frame = Buffer.allocUnsafeSlow(coded.length);
+    coded.copy(frame);
+    return { kind: 'zstd', frame };
   }
   const plain = Buffer.allocUnsafeSlow(lengthBytes);
   await readGzip(queue, plain);
@@ -195,15 +198,13 @@ export async function takeWirePayload(
 }
 
 /**
- * Takes a payload off the stream and unpacks it.
+ * Gives the plain bytes of a payload; what it came in is given back.
  *
- * @throws IngotError as {@link takeWirePayload}
+ * @throws IngotError `frame-malformed`
  */
-export async function readWirePayload(
-  queue: ByteQueue,
-  codec: WireCodec,
-  lengthBytes: number,
-): Promise<Buffer> {
-  const payload = await takeWirePayload(queue, codec, { lengthBytes });
-  return payload.kind === 'plain' ? payload.plain : unpackFrame(payload.frame, lengthBytes);
+export async function unpackPayload(payload: WirePayload, lengthBytes: number): Promise<Buffer> {
+  if (payload.kind === 'plain') return payload.plain;
+  const plain = await unpackFrame(payload.frame, lengthBytes);
+  releaseMemory(payload.frame);
+  return plain;
 }
