@@ -1,82 +1,42 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { type Sshd, startSshd } from '../test/support/sshd.ts';
 import { type BenchDaemon, INGOT, startBenchDaemon } from './daemon.ts';
 import type { BenchContext } from './main.ts';
 import { type Contestant, compare, median, table, timeOnce } from './measure.ts';
 import { makeW4, run, withMounted } from './workloads.ts';
 
-/** An sshd on loopback that lets root in with a key. */
-interface BenchSshd extends AsyncDisposable {
+const TRACING = '/sys/kernel/tracing';
+
+/** An sshd, and how it is reached. */
+interface BenchSshd extends Pick<Sshd, 'programs'> {
   readonly url: string;
+  /** For `ssh -F`. */
   readonly config: string;
-  /** First in the PATH of its sessions. */
-  readonly programs: string;
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port is free');
-  return address.port;
-}
-
-async function startSshd(): Promise<BenchSshd> {
-  const folder = mkdtempSync(join(tmpdir(), 'ingot-bench-sshd-'));
-  chmodSync(folder, 0o755);
-  const programs = join(folder, 'programs');
-  mkdirSync(programs);
-  for (const key of ['host', 'client']) {
-    run('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', join(folder, key));
-  }
-  const port = await freePort();
-  writeFileSync(
-    join(folder, 'sshd_config'),
-    `Port ${port}
-ListenAddress 127.0.0.1
-HostKey ${folder}/host
-AuthorizedKeysFile ${folder}/client.pub
-PidFile none
-StrictModes no
-UsePAM no
-PermitRootLogin yes
-SetEnv PATH=${programs}:/usr/sbin:/usr/bin:/sbin:/bin
-`,
-  );
+/** Writes what ssh needs to reach an sshd. */
+function reach({ folder, identity, port, programs }: Sshd): BenchSshd {
   const config = join(folder, 'ssh_config');
   writeFileSync(
     config,
     `Host 127.0.0.1
-  IdentityFile ${folder}/client
+  IdentityFile ${identity}
   IdentitiesOnly yes
   UserKnownHostsFile ${folder}/known
   StrictHostKeyChecking accept-new
   BatchMode yes
 `,
   );
-  mkdirSync('/run/sshd', { recursive: true });
-  const words = ['-D', '-e', '-f', join(folder, 'sshd_config')];
-  const child: ChildProcess = spawn('/usr/sbin/sshd', words, {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  if (child.stderr !== null) await once(child.stderr, 'data');
-  child.stderr?.resume();
-  return {
-    url: `ssh://root@127.0.0.1:${port}`,
-    config,
-    programs,
-    [Symbol.asyncDispose]: async () => {
-      const gone = once(child, 'exit');
-      if (child.kill('SIGKILL')) await gone;
-      rmSync(folder, { recursive: true });
-    },
-  };
+  return { programs, config, url: `ssh://root@127.0.0.1:${port}` };
+}
+
+/** Mounts tracefs, as every system with systemd has it. @returns undoes that */
+function mountTracing(): Disposable {
+  const isMounted = spawnSync('mountpoint', ['-q', TRACING]).status === 0;
+  if (!isMounted) run('mount', '-t', 'tracefs', 'nodev', TRACING);
+  return { [Symbol.dispose]: () => (isMounted ? undefined : run('umount', TRACING)) };
 }
 
 /**
@@ -175,7 +135,9 @@ async function pullOf(context: BenchContext, sshd: BenchSshd, image: string): Pr
 
 /** W1 and W4, mounted, over ssh on loopback: time, bytes on the wire, freeze. */
 export async function pullFigures(context: BenchContext): Promise<string> {
-  await using sshd = await startSshd();
+  await using daemon = await startSshd();
+  const sshd = reach(daemon);
+  using _tracing = mountTracing();
   const parts: string[] = [];
   for (const filesystem of ['ext4', 'xfs', 'btrfs'] as const) {
     const copy = join(context.scratch, `pulled-${filesystem}.img`);

@@ -2,7 +2,7 @@
  * Assembles the root filesystem of a test guest: this machine's own Debian programs with their
  * libraries, modules of Debian's kernel, and an sshd that knows one key.
  */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CpioArchive } from './cpio-archive.ts';
@@ -186,9 +186,4 @@ export function kernelImage(kernelFolder: string): string {
   const [image] = globSync('boot/vmlinuz-*', { cwd: kernelFolder });
   if (image === undefined) throw new Error(`${kernelFolder} holds no kernel`);
   return join(kernelFolder, image);
-}
-
-/** Makes an ed25519 key pair at `path` and `path.pub`. */
-export function makeKeyPair(path: string): void {
-  execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'guest', '-f', path]);
 }

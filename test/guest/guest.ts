@@ -9,11 +9,11 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type GuestFeature, guestInitramfs, kernelImage, makeKeyPair } from './guest-initramfs.ts';
+import { freePort, makeKeyPair } from '../support/sshd.ts';
+import { type GuestFeature, guestInitramfs, kernelImage } from './guest-initramfs.ts';
 import { kernelPackage, unpackedPackage, withSbin } from './guest-packages.ts';
 
 /** From QEMU's start to an sshd that answers; measured: 10 s on a quiet machine without KVM. */
@@ -234,15 +234,4 @@ function runInGuest(sshConfig: string, script: string, readConsole: () => string
     );
   }
   return done.stdout.replace(/\n$/, '');
-}
-
-/** A port that was free a moment ago; QEMU takes it right after. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port is free');
-  return address.port;
 }

@@ -92,6 +92,10 @@ describe('an artifact of a device over ssh', { skip: missing ?? false }, () => {
     await ingot(...write, '-f', image, '-o', dumped);
     assert.ok(readFileSync(direct).equals(readFileSync(dumped)));
     await ingot('artifact', 'validate', direct);
+    const onePass = join(disk.scratch, 'one-pass.mender');
+    const flags = ['--no-precopy', '--wire', 'none', '--max-freeze', '1m'];
+    await ingot(...write, '-f', 'ssh://root-device', ...ssh, ...flags, '-o', onePass);
+    assert.ok(readFileSync(onePass).equals(readFileSync(dumped)));
     // What needs two passes is spooled here, and the device is read once.
     const zstd = join(disk.scratch, 'zstd.mender');
     const coded = ['--compression', 'zstd_fast', '-o', zstd];
@@ -99,6 +103,17 @@ describe('an artifact of a device over ssh', { skip: missing ?? false }, () => {
     await ingot('artifact', 'validate', zstd);
     run('mount', '-o', 'remount,rw', disk.mountPoint);
     assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 5000), 'it is still frozen');
+  });
+
+  test('has flags that are refused where they would be ignored', async () => {
+    using disk = loopFilesystem({ sizeMiB: 32 });
+    const write = ['artifact', 'write', 'rootfs-image', '-n', 'r1', '-c', 'qemu', '-f', disk.image];
+    const output = join(disk.scratch, 'none.mender');
+    for (const flags of [['--no-precopy'], ['--wire', 'gzip']]) {
+      const { status, stderr } = await startIngot([...write, ...flags, '-o', output]).ended;
+      assert.equal(status, 2, stderr);
+      assert.match(stderr, /is for ssh:\/\/ only/);
+    }
   });
 
   test('is not there when the device cannot be reached', async () => {

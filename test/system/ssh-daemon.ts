@@ -1,28 +1,24 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFileSync } from 'node:child_process';
 import {
   appendFileSync,
   chmodSync,
   copyFileSync,
   mkdirSync,
-  mkdtempSync,
   readFileSync,
-  rmSync,
   writeFileSync,
 } from 'node:fs';
-import { connect, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { eventually } from './ingot-command.ts';
+import { makeKeyPair, type SshdOptions, startSshd } from '../support/sshd.ts';
 import { run } from './loop-filesystem.ts';
 
 /** The password of {@link SshDaemon}'s user `golden`, who is root only through sudo. */
 export const SUDO_PASSWORD = 'golden secret';
+const TRACING = '/sys/kernel/tracing';
 
 /** A real sshd on 127.0.0.1 with keys, users and rules of its own; disposing ends it. */
 export interface SshDaemon extends AsyncDisposable {
   readonly port: number;
-  /** For `ssh -F`: the hosts `root-device`, `golden-device` (sudo asks), `free-device` (it does not). */
+  /** For `ssh -F`: the hosts `root-device`, `golden-device` (sudo asks), `free-device` (it does not), `plain-device` (no rights). */
   readonly config: string;
   /** The same with a known host key that is not this daemon's. */
   readonly wrongKeyConfig: string;
@@ -30,12 +26,10 @@ export interface SshDaemon extends AsyncDisposable {
   readonly programs: string;
 }
 
-/** Where a daemon listens. */
-export interface SshDaemonOptions {
-  /** The command that starts sshd goes behind these words: another network namespace. */
-  readonly prefix?: readonly string[];
-  /** IPv4, or IPv6 without brackets. */
-  readonly address?: string;
+/** How a daemon runs. */
+export interface SshDaemonOptions extends SshdOptions {
+  /** Whether the device's root finds the kernel's log of requests (tracefs). Default: no. */
+  readonly hasWriteLog?: boolean;
 }
 
 /** @returns why the daemon cannot run here, or undefined */
@@ -64,12 +58,7 @@ function overlay(folder: string, path: string, change: (text: string) => string)
   };
 }
 
-function keyPair(path: string): string {
-  run('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', 'test', '-f', path);
-  return readFileSync(`${path}.pub`, 'utf8').split(' ').slice(0, 2).join(' ');
-}
-
-/** Adds two users for the time of the tests. */
+/** Adds users for the time of the tests. */
 function addUsers(folder: string, undo: DisposableStack): void {
   const hash = execFileSync('openssl', ['passwd', '-6', '-stdin'], {
     input: SUDO_PASSWORD,
@@ -78,6 +67,7 @@ function addUsers(folder: string, undo: DisposableStack): void {
   for (const [name, id] of [
     ['golden', 64321],
     ['free', 64322],
+    ['plain', 64323],
   ] as const) {
     mkdirSync(join(folder, name));
     const home = join(folder, name);
@@ -116,7 +106,12 @@ function writeConfig(path: string, { folder, port, hostKey, address }: ConfigFac
   BatchMode yes
   LogLevel ERROR
 `;
-  const users = { 'root-device': 'root', 'golden-device': 'golden', 'free-device': 'free' };
+  const users = {
+    'root-device': 'root',
+    'golden-device': 'golden',
+    'free-device': 'free',
+    'plain-device': 'plain',
+  };
   writeFileSync(path, '');
   for (const [name, user] of Object.entries(users)) appendFileSync(path, host(name, user));
   // For urls with the address itself: everything but the user, whom the url names.
@@ -130,88 +125,37 @@ interface ConfigFacts {
   readonly address: string;
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port is free');
-  return address.port;
-}
-
-async function endProcess(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const ended = once(child, 'exit');
-  child.kill('SIGKILL');
-  await ended;
-}
-
-/** Whether somebody listens on a port. */
-function answers(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1');
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once('error', () => resolve(false));
-  });
+/** Shows or hides the kernel's tracing, in this mount namespace. */
+function mountTracing(hasWriteLog: boolean): () => void {
+  const words = hasWriteLog ? ['tracefs', 'nodev', TRACING] : ['tmpfs', 'nodev', TRACING];
+  run('mount', '-t', ...words);
+  return () => {
+    run('umount', TRACING);
+  };
 }
 
 /** Starts sshd; its users exist only in this mount namespace. */
 export async function startSshDaemon({
-  prefix = [],
-  address = '127.0.0.1',
+  hasWriteLog = false,
+  ...options
 }: SshDaemonOptions = {}): Promise<SshDaemon> {
-  const undo = new AsyncDisposableStack();
-  const folder = mkdtempSync(join(tmpdir(), 'ingot-sshd-'));
-  chmodSync(folder, 0o755);
-  undo.defer(() => rmSync(folder, { recursive: true, force: true }));
+  await using undo = new AsyncDisposableStack();
+  const { port, folder, programs, hostKey } = undo.use(await startSshd(options));
   const users = undo.use(new DisposableStack());
   addUsers(folder, users);
-  const hostKey = keyPair(join(folder, 'host_key'));
-  const clientKey = keyPair(join(folder, 'client_key'));
-  const otherKey = keyPair(join(folder, 'other_key'));
-  writeFileSync(join(folder, 'authorized_keys'), `${clientKey}\n`);
-  const port = await freePort();
-  const programs = join(folder, 'programs');
-  mkdirSync(programs);
-  writeFileSync(
-    join(folder, 'sshd_config'),
-    `Port ${port}
-ListenAddress ${address.includes(':') ? `[${address}]` : address}
-HostKey ${join(folder, 'host_key')}
-AuthorizedKeysFile ${join(folder, 'authorized_keys')}
-PidFile none
-StrictModes no
-UsePAM no
-PasswordAuthentication no
-PermitRootLogin yes
-UseDNS no
-SetEnv PATH=${programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-`,
-  );
-  mkdirSync('/run/sshd', { recursive: true });
-  const argv = [...prefix, '/usr/sbin/sshd', '-D', '-e', '-f', join(folder, 'sshd_config')];
-  const daemon = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', 'ignore', 'pipe'] });
-  let said = '';
-  daemon.stderr.setEncoding('utf8').on('data', (text: string) => {
-    said += text;
-  });
-  undo.defer(() => endProcess(daemon));
-  await eventually('sshd listening', () => (said.includes('listening') ? true : undefined));
-  if (prefix.length === 0 && !(await answers(port)))
-    throw new Error(`sshd does not answer: ${said}`);
+  users.defer(mountTracing(hasWriteLog));
+  const otherKey = makeKeyPair(join(folder, 'other_key'));
+  const { address = '127.0.0.1' } = options;
   const config = join(folder, 'ssh_config');
   const wrongKeyConfig = join(folder, 'wrong_key_config');
   writeConfig(config, { folder, port, hostKey, address });
   writeConfig(wrongKeyConfig, { folder, port, hostKey: otherKey, address });
+  const owned = undo.move();
   return {
     port,
     config,
     wrongKeyConfig,
     programs,
-    [Symbol.asyncDispose]: () => undo.disposeAsync(),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }

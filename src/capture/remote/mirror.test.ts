@@ -29,6 +29,11 @@ function memorySpool(): MirrorSpool {
   };
 }
 
+/** A sector of the disk, as a log tells it. */
+function blockAt(offsetBytes: number): Extent {
+  return { offsetBytes: offsetBytes - (offsetBytes % 512), lengthBytes: 512 };
+}
+
 /** Opens a session of the device script, here, on a file. */
 async function openSession(disk: string): Promise<DeviceSession> {
   const child = spawn('sh', [SCRIPT], { stdio: ['pipe', 'pipe', 'pipe'] });
@@ -52,11 +57,13 @@ const extents = fc.array(extent, { maxLength: 8 }).map((some) =>
   ),
 );
 
-for (const { codec, tool } of [
-  { codec: 'zstd', tool: 'b2sum' },
-  { codec: 'none', tool: 'sha256sum' },
+for (const { codec, tool, log } of [
+  { codec: 'zstd', tool: 'b2sum', log: 'none' },
+  { codec: 'none', tool: 'sha256sum', log: 'none' },
+  { codec: 'zstd', tool: 'b2sum', log: 'whole' },
+  { codec: 'zstd', tool: 'sha256sum', log: 'lost' },
 ] as const) {
-  test(`a mirror over ${codec} and ${tool} has what the disk has after it was brought up to date`, async () => {
+  test(`a mirror over ${codec} and ${tool} with a log that is ${log} has what the disk has after it was brought up to date`, async () => {
     const folder = mkdtempSync(join(tmpdir(), 'ingot-mirror-'));
     try {
       const disk = join(folder, 'disk');
@@ -71,7 +78,9 @@ for (const { codec, tool } of [
       await fc.assert(
         fc.asyncProperty(scene, async ({ live, frozen, changes }) => {
           const setup = { session, sizeBytes: SIZE_BYTES, codec, tool, spool: memorySpool() };
-          const mirror = new Mirror({ ...setup, onAnswer: () => undefined });
+          const told = log === 'lost' ? undefined : changes.map(blockAt);
+          const tell = log === 'none' ? {} : { changes: async () => told };
+          const mirror = new Mirror({ ...setup, ...tell, onAnswer: () => undefined });
           await mirror.complete(live);
           for (const at of changes) content[at] = (content[at] ?? 0) ^ 0xff;
           writeFileSync(disk, content);
@@ -93,6 +102,34 @@ for (const { codec, tool } of [
     }
   });
 }
+
+test('a mirror with a log fetches what was written, and nothing else', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ingot-mirror-'));
+  try {
+    const disk = join(folder, 'disk');
+    writeFileSync(disk, randomBytes(SIZE_BYTES));
+    await using session = await openSession(disk);
+    const mirror = new Mirror({
+      session,
+      sizeBytes: SIZE_BYTES,
+      codec: 'none',
+      tool: 'sha256sum',
+      spool: memorySpool(),
+      changes: async () => [
+        { offsetBytes: 8192, lengthBytes: 512 },
+        { offsetBytes: 0, lengthBytes: 1024 },
+        { offsetBytes: 8_000_000, lengthBytes: 512 },
+      ],
+      onAnswer: () => undefined,
+    });
+    await mirror.complete([{ offsetBytes: 0, lengthBytes: 40_960 }]);
+    assert.equal(await mirror.refresh(), 8192);
+    assert.equal(mirror.lengthBytes, 40_960);
+    await session.end();
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
 
 test('a mirror asks for nothing that is there and did not change', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'ingot-mirror-'));

@@ -100,7 +100,7 @@ export class Mirror {
 
   /** Plain bytes that are here. */
   get lengthBytes(): number {
-    return this.#batches.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
+    return totalBytes(this.#ranges);
   }
 
   /** Fetches those of the extents that are not here yet. @param extents ascending */

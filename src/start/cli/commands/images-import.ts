@@ -15,7 +15,13 @@ import { type EditOptions, GENERALIZE_OPTION, SHRINK_OPTION } from '../support/e
 import { importCapture } from '../support/import-capture.ts';
 import { importFromUrl } from '../support/import-url.ts';
 import { PROFILE_OPTION } from '../support/profile-option.ts';
-import { importRemote, sshArgsOption, wireOption } from '../support/remote-source.ts';
+import {
+  PRECOPY_OPTION,
+  refuseRemoteOptions,
+  sshArgsOption,
+  wireOption,
+} from '../support/remote-options.ts';
+import { importRemote } from '../support/remote-source.ts';
 import { durationOption, writtenWhileImporting } from '../support/snapshot-output.ts';
 import { spoolFolder } from '../support/spool-folder.ts';
 
@@ -44,6 +50,7 @@ interface ImportOptions extends DaemonOptions, EditOptions {
   readonly sha256?: string | undefined;
   readonly maxFreeze?: number | undefined;
   readonly freeze: boolean;
+  readonly precopy: boolean;
   readonly spool?: string | undefined;
   readonly quiet?: boolean | undefined;
   readonly json?: boolean | undefined;
@@ -79,6 +86,7 @@ export function registerImagesImport(images: Command, context: CliContext): void
     .option('--sha256 <digest>', 'of the file behind a URL, as it is sent')
     .option('--max-freeze <time>', 'end the freeze, and fail, after this long', durationOption)
     .option('--no-freeze', 'read while it changes; the copy is of no single instant')
+    .option(...PRECOPY_OPTION)
     .option(...GENERALIZE_OPTION)
     .option(...SHRINK_OPTION)
     .option('--spool <dir>', 'where to put what memory cannot hold')
@@ -103,9 +111,7 @@ export function registerImagesImport(images: Command, context: CliContext): void
       if ((file === undefined) === (options.source === undefined)) {
         throw new IngotError('request-invalid', 'either a file or --source is needed');
       }
-      if (options.sshArgs.length > 0) {
-        throw new IngotError('request-invalid', '-S is for ssh:// only');
-      }
+      refuseRemoteOptions(options);
       await importLocal(context, file, options);
     });
 }

@@ -5,14 +5,8 @@ import { openFileTarget } from '../../../capture/adapters/file-target.ts';
 import type { CliContext } from '../context.ts';
 import { GENERALIZE_OPTION, SHRINK_OPTION } from '../support/edit-disk-file.ts';
 import { PROFILE_OPTION } from '../support/profile-option.ts';
-import {
-  importRemote,
-  openRemote,
-  PRECOPY_OPTION,
-  type RemoteOptions,
-  sshArgsOption,
-  wireOption,
-} from '../support/remote-source.ts';
+import { PRECOPY_OPTION, sshArgsOption, wireOption } from '../support/remote-options.ts';
+import { importRemote, openRemote, type RemoteOptions } from '../support/remote-source.ts';
 import {
   durationOption,
   type SnapshotOutputOptions,

@@ -1,6 +1,5 @@
 import { text } from 'node:stream/consumers';
-import { Option } from '@commander-js/extra-typings';
-import { WIRE_CODECS, type WireCodec } from '../../../bytes/index.ts';
+import type { WireCodec } from '../../../bytes/index.ts';
 import { openRemoteSource } from '../../../capture/adapters/open-remote-source.ts';
 import type { ForbiddenPath } from '../../../capture/adapters/open-snapshot-source.ts';
 import { MAX_STALL_MS } from '../../../capture/index.ts';
@@ -37,29 +36,6 @@ export interface RemoteImportOptions extends RemoteOptions, DaemonOptions, EditO
   readonly quiet?: boolean | undefined;
   readonly json?: boolean | undefined;
 }
-
-/** `-S`, as mender-artifact has it. */
-export function sshArgsOption() {
-  return new Option('-S, --ssh-args <argument>', 'an argument for ssh; may be given several times')
-    .argParser((argument: string, before: readonly string[]): readonly string[] => [
-      ...before,
-      argument,
-    ])
-    .default([] as readonly string[]);
-}
-
-/** `--wire`. */
-export function wireOption() {
-  return new Option('--wire <how>', 'compress what goes over the link')
-    .choices(['auto', ...WIRE_CODECS])
-    .default('auto' as const);
-}
-
-/** `--no-precopy`. */
-export const PRECOPY_OPTION = [
-  '--no-precopy',
-  'freeze for the whole transfer, instead of only to learn what changed',
-] as const;
 
 /** Gives the password of sudo: typed by a person, or the first line of a stdin that is piped. */
 export async function sudoPassword(

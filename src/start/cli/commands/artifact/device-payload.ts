@@ -38,12 +38,12 @@ export async function openRemoteDevice(
     source: setup.source,
     sshArguments: sshArgs,
     freeSpace: 'zero',
-    freeze: true,
-    limits: { maxFreezeMs: undefined, maxStallMs: MAX_STALL_MS },
-    wire: 'auto',
+    freeze: setup.freeze,
+    limits: { maxFreezeMs: setup.maxFreeze, maxStallMs: MAX_STALL_MS },
+    wire: setup.wire,
     askPassword: (attempt) => sudoPassword(context, url, attempt),
     // The folder for temporary files is among what must not freeze.
-    openSpool: fileSpools(setup.tmp ?? tmpdir()),
+    openSpool: setup.precopy ? fileSpools(setup.tmp ?? tmpdir()) : undefined,
     forbiddenPaths: writtenMeanwhile(setup),
     signal: context.signal,
   });
@@ -97,8 +97,8 @@ export async function openMounted(
   const source = await openSnapshotSource({
     source: path,
     freeSpace: 'zero',
-    freeze: true,
-    limits: { maxFreezeMs: undefined, maxStallMs: MAX_STALL_MS },
+    freeze: setup.freeze,
+    limits: { maxFreezeMs: setup.maxFreeze, maxStallMs: MAX_STALL_MS },
     forbiddenPaths: writtenMeanwhile(setup),
   });
   undo.use(source);

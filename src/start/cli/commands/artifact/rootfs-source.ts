@@ -1,3 +1,4 @@
+import type { WireCodec } from '../../../../bytes/index.ts';
 import type { SnapshotSource } from '../../../../capture/index.ts';
 import type { ArtifactPayload } from '../../../../publish/index.ts';
 import type { RemotePayload } from '../../../client/coded-image.ts';
@@ -10,6 +11,14 @@ export interface RootfsPayloadSetup {
   readonly sshArgs?: readonly string[] | undefined;
   /** A folder of the filesystem, or a block device, of a device over ssh. */
   readonly source: string;
+  /** How bytes of a device over ssh are coded on the way. */
+  readonly wire: WireCodec | 'auto';
+  /** False: a device over ssh is frozen for the whole transfer. */
+  readonly precopy: boolean;
+  /** In ms; undefined: no limit, but on standing still. */
+  readonly maxFreeze?: number | undefined;
+  /** False: what is mounted is read as it changes. */
+  readonly freeze: boolean;
   /** Where the artifact goes. */
   readonly outputPath: string;
   /** Where a payload is put that must be read twice. */

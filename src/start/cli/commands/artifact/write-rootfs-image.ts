@@ -16,6 +16,8 @@ import {
 } from '../../../../publish/index.ts';
 import type { CliContext } from '../../context.ts';
 import { PROFILE_OPTION } from '../../support/profile-option.ts';
+import { PRECOPY_OPTION, refuseRemoteOptions, wireOption } from '../../support/remote-options.ts';
+import { durationOption } from '../../support/snapshot-output.ts';
 import { chosenCompression, compressionOption, dataCoding } from './compression-option.ts';
 import { openSigner, withKeyOptions } from './key-options.ts';
 import { type SpooledPayload, spoolPayload } from './payload-spool.ts';
@@ -34,6 +36,7 @@ Examples:
   ingot artifact write rootfs-image -f root.ext4 -n release-1 -c raspberrypi4 -o release-1.mender
   ingot artifact write rootfs-image -f root.ext4.gz -n release-1 -c qemu -k private.pem
   ingot artifact write rootfs-image -f / -n golden-1 -c raspberrypi4 -o /media/usb/golden-1.mender
+  ingot artifact write rootfs-image -f ssh://pi@device -n golden-1 -c raspberrypi4 -o golden-1.mender
   ingot artifact write rootfs-image -f img-y22uq -n release-1 -c qemu -o - | ssh host 'cat > r.mender'
 `;
 
@@ -77,6 +80,10 @@ export function registerWriteRootfsImage(write: Command, context: CliContext): v
     .option('--legacy-rootfs-image-checksum', 'write it under the old name rootfs_image_checksum')
     .option('-S, --ssh-args <arg>', 'argument for ssh, with -f ssh://…; repeatable', collect)
     .option('--source <path>', 'with -f ssh://…: a folder or block device there', '/')
+    .addOption(wireOption())
+    .option(...PRECOPY_OPTION)
+    .option('--max-freeze <time>', 'end the freeze, and fail, after this long', durationOption)
+    .option('--no-freeze', 'read what is mounted while it changes: of no single instant')
     .option(...PROFILE_OPTION)
     .option(
       '--tmp <folder>',
@@ -107,6 +114,7 @@ export function registerWriteRootfsImage(write: Command, context: CliContext): v
       checksumKey: checksumKey(options),
       scripts: await readScripts(options.script),
     };
+    if (!options.file.startsWith('ssh://')) refuseRemoteOptions(options);
     const compression = chosenCompression(command);
     const signer = await openSigner(options);
     await using payload = await openRootfsPayload(options.file, { ...options, context });
