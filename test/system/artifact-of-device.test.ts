@@ -8,6 +8,7 @@ import { type LoopFilesystem, loopFilesystem, run } from './loop-filesystem.ts';
 import { type SshDaemon, sshDaemonIsMissing, startSshDaemon } from './ssh-daemon.ts';
 
 const missing = sshDaemonIsMissing();
+const REQUEST_INVALID = 72;
 let daemon: SshDaemon;
 
 async function ingot(...args: string[]): Promise<void> {
@@ -111,7 +112,7 @@ describe('an artifact of a device over ssh', { skip: missing ?? false }, () => {
     const output = join(disk.scratch, 'none.mender');
     for (const flags of [['--no-precopy'], ['--wire', 'gzip']]) {
       const { status, stderr } = await startIngot([...write, ...flags, '-o', output]).ended;
-      assert.equal(status, 2, stderr);
+      assert.equal(status, REQUEST_INVALID, stderr);
       assert.match(stderr, /is for ssh:\/\/ only/);
     }
   });
