@@ -11,6 +11,7 @@ import {
 } from '../../../capture/index.ts';
 import type { CliContext } from '../context.ts';
 import { type DaemonOptions, imageIdOf, openClient } from '../support/daemon-access.ts';
+import { durationOption } from '../support/duration-option.ts';
 import { type EditOptions, GENERALIZE_OPTION, SHRINK_OPTION } from '../support/edit-disk-file.ts';
 import { importCapture } from '../support/import-capture.ts';
 import { importFromUrl } from '../support/import-url.ts';
@@ -22,7 +23,7 @@ import {
   wireOption,
 } from '../support/remote-options.ts';
 import { importRemote } from '../support/remote-source.ts';
-import { durationOption, writtenWhileImporting } from '../support/snapshot-output.ts';
+import { writtenWhileImporting } from '../support/snapshot-output.ts';
 import { spoolFolder } from '../support/spool-folder.ts';
 
 const EXAMPLES = `

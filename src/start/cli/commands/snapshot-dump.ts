@@ -6,13 +6,9 @@ import { openFileTarget } from '../../../capture/adapters/file-target.ts';
 import { openSnapshotSource } from '../../../capture/adapters/open-snapshot-source.ts';
 import { DEFAULT_MAX_FREEZE_MS, type DumpTarget, MAX_STALL_MS } from '../../../capture/index.ts';
 import type { CliContext } from '../context.ts';
+import { durationOption } from '../support/duration-option.ts';
 import { GENERALIZE_OPTION, SHRINK_OPTION } from '../support/edit-disk-file.ts';
-import {
-  durationOption,
-  isPipe,
-  writeSnapshot,
-  writtenWhileFrozen,
-} from '../support/snapshot-output.ts';
+import { isPipe, writeSnapshot, writtenWhileFrozen } from '../support/snapshot-output.ts';
 import { COMPRESSIONS, compressorNamed } from '../support/stream-compressors.ts';
 
 const EXAMPLES = `

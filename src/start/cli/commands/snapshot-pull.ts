@@ -3,12 +3,12 @@ import { IngotError } from '../../../base/index.ts';
 import { openDescriptorTarget } from '../../../capture/adapters/descriptor-target.ts';
 import { openFileTarget } from '../../../capture/adapters/file-target.ts';
 import type { CliContext } from '../context.ts';
+import { durationOption } from '../support/duration-option.ts';
 import { GENERALIZE_OPTION, SHRINK_OPTION } from '../support/edit-disk-file.ts';
 import { PROFILE_OPTION } from '../support/profile-option.ts';
 import { PRECOPY_OPTION, sshArgsOption, wireOption } from '../support/remote-options.ts';
 import { importRemote, openRemote, type RemoteOptions } from '../support/remote-source.ts';
 import {
-  durationOption,
   type SnapshotOutputOptions,
   writeSnapshot,
   writtenWhileFrozen,

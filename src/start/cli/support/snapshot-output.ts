@@ -1,14 +1,7 @@
 import { fstatSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, resolve } from 'node:path';
-import { InvalidArgumentError } from '@commander-js/extra-typings';
-import {
-  formatBytes,
-  formatDuration,
-  type OnProgress,
-  parseDuration,
-  systemClock,
-} from '../../../base/index.ts';
+import { formatBytes, formatDuration, type OnProgress, systemClock } from '../../../base/index.ts';
 import type { ForbiddenPath } from '../../../capture/adapters/open-snapshot-source.ts';
 import {
   type DumpReport,
@@ -20,13 +13,6 @@ import {
 import { chooseProfile } from '../../settings/profiles.ts';
 import type { CliContext } from '../context.ts';
 import { type EditOptions, openEdited } from './edit-disk-file.ts';
-
-/** Parses the value of `--max-freeze`. */
-export function durationOption(text: string): number {
-  const ms = parseDuration(text);
-  if (ms === undefined || ms <= 0) throw new InvalidArgumentError('such as 90s or 5m.');
-  return ms;
-}
 
 /** A log's pipe may end on the frozen filesystem, and then whoever writes to it waits. */
 export function isPipe(fd: number): boolean {

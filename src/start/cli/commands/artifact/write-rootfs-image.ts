@@ -15,9 +15,9 @@ import {
   writeArtifactOfSegments,
 } from '../../../../publish/index.ts';
 import type { CliContext } from '../../context.ts';
+import { durationOption } from '../../support/duration-option.ts';
 import { PROFILE_OPTION } from '../../support/profile-option.ts';
 import { PRECOPY_OPTION, refuseRemoteOptions, wireOption } from '../../support/remote-options.ts';
-import { durationOption } from '../../support/snapshot-output.ts';
 import { chosenCompression, compressionOption, dataCoding } from './compression-option.ts';
 import { openSigner, withKeyOptions } from './key-options.ts';
 import { type SpooledPayload, spoolPayload } from './payload-spool.ts';
