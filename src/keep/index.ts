@@ -3,6 +3,7 @@ export type { Accounts, NewClient } from './accounts/accounts.ts';
 export type { ChunkWorkers, CodedSpan, LentBuffer, Span } from './chunks/chunk-workers.ts';
 export type { Disk, DiskFile } from './chunks/disk.ts';
 export type { SegmentCodec } from './chunks/segment-codec.ts';
+export type { HandedFile, Handover, HandoverOffer, OpenHandover } from './imports/handed-files.ts';
 export type { ImportLimits } from './imports/import-order.ts';
 export type { OpenReceived, ReceivedFile } from './imports/import-work.ts';
 export type {

@@ -20,7 +20,7 @@ export {
 } from './native/failure-answer.ts';
 export { digestSchema, imageChangeSchema, imagePageSchema } from './native/image-routes.ts';
 export { imageFromWire, imageSchema, type WireImage } from './native/image-wire.ts';
-export { createImportSchema, importSchema } from './native/import-wire.ts';
+export { createImportSchema, handoverSchema, importSchema } from './native/import-wire.ts';
 export { BYTES_MEDIA_TYPE, decodeBitmap, MAX_HAVE } from './native/ingest-routes.ts';
 export { descriptionToWire } from './native/ingest-wire.ts';
 export { jobSchema, statsSchema, type WireJob } from './native/job-wire.ts';

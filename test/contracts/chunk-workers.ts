@@ -44,7 +44,7 @@ export function chunkWorkersContract(name: string, workers: ChunkWorkers): void 
     using lent = await workers.lend(plain.byteLength);
     plain.copy(lent.bytes);
     const span = { startBytes: 0, lengthBytes: plain.byteLength, digest: digestOf(plain) };
-    using coded = await workers.encode(lent.bytes, [span]);
+    using coded = await workers.encode(lent.bytes, [span], { isCompared: false });
     const segment = coded.segments[0];
     assert.ok(segment !== undefined);
     return { ...segment, coded: Buffer.from(segment.coded) };
@@ -73,7 +73,7 @@ export function chunkWorkersContract(name: string, workers: ChunkWorkers): void 
         fc.asyncProperty(chunks, async (wanted) => {
           const { lent, spans } = await fill(wanted);
           using _ = lent;
-          using coded = await workers.encode(lent.bytes, spans);
+          using coded = await workers.encode(lent.bytes, spans, { isCompared: true });
           const plain = lent.bytes.subarray(
             0,
             wanted.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0),
@@ -122,7 +122,7 @@ export function chunkWorkersContract(name: string, workers: ChunkWorkers): void 
         fc.asyncProperty(chunks, fc.boolean(), async (wanted, isCopied) => {
           const { lent, spans } = await fill(wanted);
           using _ = lent;
-          using coded = await workers.encode(lent.bytes, spans);
+          using coded = await workers.encode(lent.bytes, spans, { isCompared: true });
           using room = await workers.lend(lent.bytes.byteLength + 20 * spans.length + 20);
           room.bytes.fill(0xa5);
           const placed = coded.segments.map((segment, i) => ({

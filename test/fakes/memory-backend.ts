@@ -16,6 +16,10 @@ import type { PublishedFile } from '../../src/publish/index.ts';
 import type { Caller, ImageForm, NativeBackend } from '../../src/serve/index.ts';
 import { MemoryOpenImage } from './memory-open-image.ts';
 
+const refuseNow = (): never => {
+  throw new IngotError('not-allowed', 'this backend has none');
+};
+
 const refuse = async (): Promise<never> => {
   throw new IngotError('not-allowed', 'a library in memory has one client and no upkeep');
 };
@@ -44,7 +48,14 @@ export class MemoryBackend implements NativeBackend {
   readonly upkeep: NativeBackend['upkeep'] = noUpkeep;
 
   imports(): AccountImports {
-    return { begin: refuse, upload: refuse, state: refuse, receive: refuse, cancel: refuse };
+    return {
+      offer: refuseNow,
+      begin: refuse,
+      upload: refuse,
+      state: refuse,
+      receive: refuse,
+      cancel: refuse,
+    };
   }
 
   library(): AccountLibrary {

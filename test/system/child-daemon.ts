@@ -8,6 +8,7 @@ const main = join(import.meta.dirname, '../../src/start/cli/main.ts');
 
 /** A daemon as a process of its own. */
 export interface ChildDaemon {
+  readonly pid: number;
   readonly url: string;
   /** What a client needs in its environment. */
   readonly env: Readonly<Record<string, string>>;
@@ -28,8 +29,12 @@ export interface DaemonFolder {
   killAll(): void;
 }
 
-/** Starts daemons in the folder `data` below this one. */
-export function daemonFolder(folder: string): DaemonFolder {
+/**
+ * Starts daemons in the folder `data` below this one.
+ *
+ * @param under words before the program, such as of setpriv(1)
+ */
+export function daemonFolder(folder: string, under: readonly string[] = []): DaemonFolder {
   const data = join(folder, 'data');
   const running = new Set<ChildProcess>();
   const env = { ...process.env, XDG_CONFIG_HOME: join(folder, 'config'), NO_COLOR: '1' };
@@ -39,12 +44,10 @@ export function daemonFolder(folder: string): DaemonFolder {
       for (const child of running) child.kill('SIGKILL');
     },
     async start(...options) {
-      const argv = ['serve', '--data', data, '--listen', '127.0.0.1:0', '--engine', 'zlib'];
-      const child = spawn(
-        process.execPath,
-        ['--disable-warning=ExperimentalWarning', main, ...argv, ...options],
-        { env, stdio: ['ignore', 'pipe', 'pipe'] },
-      );
+      const serve = ['serve', '--data', data, '--listen', '127.0.0.1:0', '--engine', 'zlib'];
+      const node = [process.execPath, '--disable-warning=ExperimentalWarning', main];
+      const [program = '', ...argv] = [...under, ...node, ...serve, ...options];
+      const child = spawn(program, argv, { env, stdio: ['ignore', 'pipe', 'pipe'] });
       running.add(child);
       const exited = once(child, 'exit');
       let words = '';
@@ -57,6 +60,7 @@ export function daemonFolder(folder: string): DaemonFolder {
       const keys = readFileSync(join(data, 'keys/local-client.json'), 'utf8');
       const { client, secret } = JSON.parse(keys) as { client: string; secret: string };
       return {
+        pid: child.pid ?? 0,
         url,
         env: { INGOT_URL: url, INGOT_CLIENT: client, INGOT_SECRET: secret },
         words: () => words,

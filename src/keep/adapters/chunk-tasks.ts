@@ -43,6 +43,8 @@ export type ChunkTask =
       readonly numbers: Uint32Array;
       /** Takes the coded bytes, one segment after another. */
       readonly target: Uint8Array;
+      /** Whether segments are inflated again and compared. */
+      readonly isCompared: boolean;
     }
   | {
       readonly kind: 'check';
@@ -73,7 +75,7 @@ export function doChunkTask(engine: SegmentEngine, task: ChunkTask): Uint8Array 
     case 'digest':
       return digestSpans(bytes, task.numbers);
     case 'encode':
-      return encodeSpans(engine, bytes, task.numbers, bufferOver(task.target));
+      return encodeSpans(engine, bytes, { ...task, target: bufferOver(task.target) });
     case 'check':
       return checkSegments(engine, bytes, task.numbers, task.digests);
     case 'decode':
@@ -96,21 +98,28 @@ function digestSpans(bytes: Buffer, spans: Uint32Array): Uint8Array {
 function encodeSpans(
   engine: SegmentEngine,
   bytes: Buffer,
-  spans: Uint32Array,
-  target: Buffer,
+  task: { readonly numbers: Uint32Array; readonly target: Buffer; readonly isCompared: boolean },
 ): Uint32Array {
+  const { numbers: spans, target, isCompared } = task;
   const numbers = new Uint32Array((spans.length / SPAN_NUMBERS) * CODED_NUMBERS);
   let at = 0;
   for (let i = 0, to = 0; i < spans.length; i += SPAN_NUMBERS, to += CODED_NUMBERS) {
     const plain = spanOf(bytes, spans, i);
     const room = target.subarray(at, at + storedSegmentBytes(plain.byteLength));
     const codedBytes = engine.encodeInto(plain, room);
+    if (isCompared) mustInflateTo(engine, room.subarray(0, codedBytes), plain);
     numbers[to] = codedBytes;
     numbers[to + 1] = engine.crc32(plain);
     numbers[to + 2] = engine.crc32(room.subarray(0, codedBytes));
     at += codedBytes;
   }
   return numbers;
+}
+
+/** @throws Error when the engine does not get back what it coded */
+function mustInflateTo(engine: SegmentEngine, coded: Buffer, plain: Buffer): void {
+  if (engine.decode(coded, plain.byteLength).equals(plain)) return;
+  throw new Error(`${engine.name} coded ${plain.byteLength} bytes and inflates them to others`);
 }
 
 function checkSegments(

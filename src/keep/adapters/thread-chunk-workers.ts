@@ -148,7 +148,11 @@ class ThreadChunkWorkers implements ChunkWorkers {
     return Buffer.from(digests.buffer, digests.byteOffset, digests.byteLength);
   }
 
-  async encode(bytes: Buffer, chunks: readonly NamedSpan[]): Promise<LentSegments> {
+  async encode(
+    bytes: Buffer,
+    chunks: readonly NamedSpan[],
+    { isCompared }: { readonly isCompared: boolean },
+  ): Promise<LentSegments> {
     using undo = new DisposableStack();
     const target = undo.use(await this.#coded.lend(CODED_BUFFER_BYTES));
     const numbers = await this.#run({
@@ -156,6 +160,7 @@ class ThreadChunkWorkers implements ChunkWorkers {
       bytes,
       numbers: numbersOf(chunks),
       target: target.bytes,
+      isCompared,
     });
     const segments: Segment[] = [];
     let at = 0;

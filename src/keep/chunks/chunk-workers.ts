@@ -46,8 +46,17 @@ export interface ChunkWorkers extends AsyncDisposable {
   lend(lengthBytes: number): Promise<LentBuffer>;
   /** @returns the SHA-256 of each span, 32 bytes each, one after another */
   digests(bytes: Buffer, spans: readonly Span[]): Promise<Buffer>;
-  /** Codes spans of at most {@link LENT_BYTES} together, in their order. */
-  encode(bytes: Buffer, chunks: readonly NamedSpan[]): Promise<LentSegments>;
+  /**
+   * Codes spans of at most {@link LENT_BYTES} together, in their order.
+   *
+   * @param isCompared whether each segment is inflated again and compared with its chunk, while both
+   *   are in the core's cache; one that differs is an Error, for the engine is wrong
+   */
+  encode(
+    bytes: Buffer,
+    chunks: readonly NamedSpan[],
+    options: { readonly isCompared: boolean },
+  ): Promise<LentSegments>;
   /**
    * Inflates segments and compares everything that they claim.
    *

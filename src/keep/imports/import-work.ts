@@ -10,6 +10,7 @@ import type { JobControl } from '../jobs/job-runner.ts';
 import type { Catalogue, ImageRow } from '../library/catalogue.ts';
 import type { ImageDescription } from '../library/image.ts';
 import { Mutex } from '../library/mutex.ts';
+import type { HandedFiles } from './handed-files.ts';
 import type { ImportLimits, ImportOrder } from './import-order.ts';
 import type { IncomingFiles } from './incoming-files.ts';
 import type { UploadSpool } from './upload-spool.ts';
@@ -50,6 +51,7 @@ export interface ImportWorkParts {
   readonly openSource: OpenReceived;
   readonly openUrl: OpenUrl;
   readonly files: IncomingFiles;
+  readonly handed: HandedFiles;
   /** What an ingest puts by; not in the folders of the imports. */
   readonly openSpool: OpenSpool;
   /** Opens a session that makes an image which is `creating`. */
@@ -87,7 +89,7 @@ export class ImportWork {
   }
 
   async #run(imageId: string, control: JobControl): Promise<string> {
-    const { catalogue, spool } = this.#parts;
+    const { catalogue, spool, handed } = this.#parts;
     const order = await catalogue.importOrder(imageId);
     const row = await catalogue.image(imageId);
     if (order === undefined || row === undefined) {
@@ -100,6 +102,7 @@ export class ImportWork {
         ? await this.#make(order, row, control)
         : { image: row, notices: [] };
     await catalogue.endImport(order.imageId, '');
+    await handed.forget(order.imageId);
     await spool.remove(order.imageId);
     return JSON.stringify({
       image: order.imageId,
@@ -121,11 +124,12 @@ export class ImportWork {
     const { imageId, accountId, format, freeSpace } = order;
     const { signal, onProgress } = control;
     if (order.url !== undefined) await this.#fetch(order, order.url, control);
+    const path = await this.#pathOf(order);
     onProgress({ doneBytes: 0, totalBytes: undefined, stage: 'waiting for another import' });
     return await this.#gate.run(async () => {
       signal.throwIfAborted();
       await using source = await openSource({
-        path: spool.fileOf(imageId),
+        path,
         name: row.capture.source,
         folder: spool.folderOf(imageId),
         format,
@@ -147,6 +151,18 @@ export class ImportWork {
       });
       return { image, notices: source.notices() };
     });
+  }
+
+  /** Where the bytes of an image lie: those that came, or a file that was handed over. */
+  async #pathOf({ imageId }: ImportOrder): Promise<string> {
+    const { spool, handed } = this.#parts;
+    const file = handed.fileOf(imageId);
+    if (file !== undefined) return file.path;
+    if ((await spool.sizeOf(imageId)) > 0) return spool.fileOf(imageId);
+    throw new IngotError(
+      'ingest-expired',
+      'its file was handed over to a daemon that has ended since: import it again',
+    );
   }
 
   async #fetch(order: ImportOrder, url: string, control: JobControl): Promise<void> {

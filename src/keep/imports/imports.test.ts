@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { createReadStream, existsSync, mkdirSync } from 'node:fs';
+import { createReadStream, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { open as openFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { bytesOf, descriptionOf } from '../../../test/contracts/ingest-session.ts';
@@ -12,8 +13,10 @@ import {
 import { ManualClock } from '../../../test/fakes/manual-clock.ts';
 import { isFailure } from '../../base/index.ts';
 import { openSpooled, spoolFile } from '../../capture/adapters/spooled-snapshot.ts';
+import { sendDescriptor } from '../adapters/descriptor-socket.ts';
 import { DirectoryUploadSpool } from '../adapters/directory-upload-spool.ts';
 import { fileSpools } from '../adapters/file-spool.ts';
+import { openSocketHandover } from '../adapters/socket-handover.ts';
 import type { OpenReceived } from './import-work.ts';
 import type { ImportParts, ImportRequest, Imports, UploadPart } from './imports.ts';
 
@@ -32,6 +35,7 @@ const REQUEST: ImportRequest = {
   format: undefined,
   freeSpace: 'keep',
   url: undefined,
+  handover: undefined,
 };
 const WHOLE: UploadPart = {
   offsetBytes: 0,
@@ -56,6 +60,7 @@ function open(test: TestLibrary, changes: Partial<ImportParts> = {}): Promise<Im
     openSource: openPlain,
     openUrl: () => Promise.reject(new Error('nothing is fetched')),
     openSpool: fileSpools(uploads),
+    openHandover: openSocketHandover,
     limits: LIMITS,
     ...changes,
   });
@@ -76,6 +81,16 @@ async function isGone(test: TestLibrary, imageId: string): Promise<void> {
     assert.ok(performance.now() < deadline, `${folder} is still there`);
     await new Promise((resolve) => setImmediate(resolve));
   }
+}
+
+/** A request for a file that was left at an offer. */
+async function handedRequest(test: TestLibrary, imports: Imports): Promise<ImportRequest> {
+  const path = join(test.folder, 'web.raw');
+  writeFileSync(path, disk);
+  await using file = await openFile(path);
+  const { socket, key } = imports.offer(ACCOUNT);
+  assert.ok(sendDescriptor(socket, key, file.fd));
+  return { ...REQUEST, handover: { key, name: 'web.raw' } };
 }
 
 describe('an import', () => {
@@ -118,6 +133,37 @@ describe('an import', () => {
     assert.ok((await readDisk(library.account, imageId)).equals(disk));
     const [job] = await library.library.jobs.list({ isOpen: undefined, limit: 1000 });
     assert.ok(job !== undefined);
+  });
+
+  test('of a file that was handed over is read where it lies', async () => {
+    await using library = await openTestLibrary();
+    await using imports = await open(library);
+    const { image, job } = await imports.begin(ACCOUNT, await handedRequest(library, imports));
+    assert.ok(job !== undefined);
+    assert.equal(await statusOf(library, image.id), 'available');
+    assert.ok((await readDisk(library.account, image.id)).equals(disk));
+    assert.equal((await library.account.show(image.id)).capture.source, 'web.raw');
+    await isGone(library, image.id);
+  });
+
+  test('of a file that was handed over to a daemon that has ended says so', async () => {
+    await using library = await openTestLibrary();
+    const inside = Promise.withResolvers<void>();
+    let imageId = '';
+    {
+      const stuck: OpenReceived = ({ signal }) => {
+        inside.resolve();
+        return new Promise((_resolve, reject) => {
+          signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+        });
+      };
+      await using imports = await open(library, { openSource: stuck });
+      imageId = (await imports.begin(ACCOUNT, await handedRequest(library, imports))).image.id;
+      await inside.promise;
+      await library.reopen();
+    }
+    await using _imports = await open(library);
+    assert.match(await statusOf(library, imageId), /^failed: its file was handed over/);
   });
 
   test('that was made before its daemon ended is not made again', async () => {

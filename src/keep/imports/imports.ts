@@ -13,6 +13,7 @@ import type { JobRunner } from '../jobs/job-runner.ts';
 import type { Catalogue, ImageRow } from '../library/catalogue.ts';
 import type { Image, ImageDescription } from '../library/image.ts';
 import type { Traffic } from '../library/traffic.ts';
+import { HandedFiles, type HandoverOffer, type OpenHandover } from './handed-files.ts';
 import type { ImportLimits, ImportOrder } from './import-order.ts';
 import { ImportWork, type ImportWorkParts } from './import-work.ts';
 import { untilAborted } from './incoming-bytes.ts';
@@ -24,6 +25,7 @@ import { importUrl, shownUrl } from './url-source.ts';
 export interface ImportParts extends Pick<ImportWorkParts, 'openSource' | 'openSpool' | 'openUrl'> {
   readonly spool: UploadSpool;
   readonly limits: ImportLimits;
+  readonly openHandover: OpenHandover;
 }
 
 /** What the library gives to its imports. */
@@ -48,6 +50,8 @@ export interface ImportRequest {
   readonly freeSpace: 'zero' | 'keep';
   /** Where the daemon fetches the bytes itself. */
   readonly url: string | undefined;
+  /** A file of this machine that was left at an offer, and how people know it. */
+  readonly handover: { readonly key: string; readonly name: string } | undefined;
 }
 
 /** One request's share of an upload. */
@@ -78,6 +82,7 @@ export interface UploadState {
 
 /** The calls of {@link Imports}, for one account. */
 export interface AccountImports {
+  offer(): HandoverOffer;
   begin(request: ImportRequest): Promise<UploadState>;
   upload(
     request: ImportRequest,
@@ -107,6 +112,7 @@ export class Imports implements AsyncDisposable {
   /** Requests that write, by image. */
   readonly #receiving = new Map<Id<'img'>, { abort: AbortController; end: Promise<void> }>();
   readonly #files: IncomingFiles;
+  readonly #handed: HandedFiles;
   readonly #end = new AbortController();
   readonly #housekeeping: Promise<void>;
 
@@ -115,7 +121,8 @@ export class Imports implements AsyncDisposable {
     this.#spool = parts.spool;
     this.#limits = parts.limits;
     this.#files = new IncomingFiles(parts.spool, parts.limits, host.traffic);
-    this.#work = new ImportWork({ ...host, ...parts, files: this.#files });
+    this.#handed = new HandedFiles(parts.openHandover, host.clock);
+    this.#work = new ImportWork({ ...host, ...parts, files: this.#files, handed: this.#handed });
     this.#housekeeping = this.#housekeep();
   }
 
@@ -135,17 +142,29 @@ export class Imports implements AsyncDisposable {
   }
 
   /**
-   * Makes an image known whose bytes are to be sent, or fetched.
+   * Makes an image known whose bytes are to be sent, or fetched, or read from a file of this machine.
    *
-   * @throws IngotError `request-invalid` for what is no URL to fetch from, `image-not-found` for its ancestor, `too-many-requests`, `library-full`,
-   *   `request-too-large`
+   * @throws IngotError `request-invalid` for what is no URL to fetch from, `image-not-found` for its
+   *   ancestor, `too-many-requests`, `library-full`, `request-too-large`; `source-not-found`,
+   *   `source-unreadable` and `not-allowed` for a file that was not handed over
    */
   async begin(accountId: Id<'acc'>, request: ImportRequest): Promise<UploadState> {
     if (request.url !== undefined) importUrl(request.url);
+    if (request.handover !== undefined) return await this.#beginHanded(accountId, request);
     const { id } = await this.#add(accountId, request);
     const state = await this.state(accountId, id);
     if (request.url === undefined) return state;
     return { ...state, job: await this.#host.jobs.add('import', id, accountId) };
+  }
+
+  /**
+   * Offers a place where a process of this machine leaves an open file for {@link begin}.
+   *
+   * @throws IngotError `too-many-requests`
+   */
+  offer(accountId: Id<'acc'>): HandoverOffer {
+    this.#end.signal.throwIfAborted();
+    return this.#handed.offer(accountId);
   }
 
   /**
@@ -231,6 +250,7 @@ export class Imports implements AsyncDisposable {
   /** The imports as one account sees them. */
   forAccount(accountId: Id<'acc'>): AccountImports {
     return {
+      offer: () => this.offer(accountId),
       begin: (request) => this.begin(accountId, request),
       upload: (request, body, part) => this.upload(accountId, request, body, part),
       state: (imageId) => this.state(accountId, imageId),
@@ -245,11 +265,31 @@ export class Imports implements AsyncDisposable {
     for (const { abort } of this.#receiving.values()) abort.abort(reason);
     await Promise.all([...this.#receiving.values()].map(({ end }) => end));
     await this.#housekeeping;
+    await this.#handed[Symbol.asyncDispose]();
+  }
+
+  async #beginHanded(accountId: Id<'acc'>, request: ImportRequest): Promise<UploadState> {
+    await using undo = new AsyncDisposableStack();
+    const file = undo.use(await this.#handed.take(accountId, request.handover?.key ?? ''));
+    if (file.sizeBytes === 0) throw new IngotError('source-truncated', 'the file is empty');
+    if (file.sizeBytes > this.#limits.imageBytes) {
+      throw new IngotError(
+        'request-too-large',
+        `a disk has at most ${this.#limits.imageBytes} bytes, not ${file.sizeBytes}`,
+        { maxDiskBytes: this.#limits.imageBytes },
+      );
+    }
+    const { id } = await this.#add(accountId, request);
+    undo.move();
+    this.#handed.keep(id, file);
+    const state = await this.state(accountId, id);
+    return { ...state, job: await this.#host.jobs.add('import', id, accountId) };
   }
 
   async #add(accountId: Id<'acc'>, request: ImportRequest): Promise<ImageRow> {
     const { catalogue, clock, check } = this.#host;
-    const { description, ...order } = request;
+    const { description, handover, ...order } = request;
+    const isWhole = request.url !== undefined || handover !== undefined;
     this.#end.signal.throwIfAborted();
     await check(accountId, description);
     await this.#files.checkRoom(0, request.sizeBytes ?? 0);
@@ -265,7 +305,7 @@ export class Imports implements AsyncDisposable {
         ...order,
         imageId: row.id,
         accountId,
-        state: request.url === undefined ? 'receiving' : 'queued',
+        state: isWhole ? 'queued' : 'receiving',
         touchedAt: clock.now(),
       });
       if (!isNew) continue;
@@ -373,6 +413,7 @@ export class Imports implements AsyncDisposable {
     const words = isFailure(reason) ? reason.message : 'an error inside the daemon';
     await this.#host.catalogue.endImport(imageId, words);
     this.#files.forget(imageId);
+    await this.#handed.forget(imageId);
     await this.#spool.remove(imageId);
   }
 
@@ -424,11 +465,16 @@ function newRow(accountId: Id<'acc'>, request: ImportRequest, now: number): Imag
       consistency: 'crash-consistent',
       freezeMs: 0,
       filesystem: undefined,
-      source:
-        request.url === undefined ? request.description.name : shownUrl(importUrl(request.url)),
+      source: sourceName(request),
       freeSpace: request.freeSpace,
     },
   };
+}
+
+/** How people know what an image is made of. */
+function sourceName({ url, handover, description }: ImportRequest): string {
+  if (url !== undefined) return shownUrl(importUrl(url));
+  return handover?.name ?? description.name;
 }
 
 function gone(imageId: Id<'img'>): IngotError {

@@ -129,7 +129,7 @@ export class Delivery {
       this.#gather(window, lacking);
       return;
     }
-    using coded = await this.#workers.encode(window.bytes, lacking);
+    using coded = await this.#encode(window.bytes, lacking);
     await turn.before;
     await this.#putGathered();
     const { over } = await this.#beginPut(coded);
@@ -151,8 +151,13 @@ export class Delivery {
     if (chunks.length === 0) return;
     this.#gathered = [];
     this.#gatheredBytes = 0;
-    using coded = await this.#workers.encode(this.#room, chunks);
+    using coded = await this.#encode(this.#room, chunks);
     await (await this.#beginPut(coded)).over;
+  }
+
+  #encode(bytes: Buffer, chunks: readonly NamedSpan[]): Promise<LentSegments> {
+    const isCompared = this.#session.wantsCompared === true;
+    return this.#workers.encode(bytes, chunks, { isCompared });
   }
 
   /** @returns once the put has begun */

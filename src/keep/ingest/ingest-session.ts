@@ -29,6 +29,12 @@ export interface IngestSummary {
  * - `abort`, a dropped session and a crash leave no image and no bytes that gc cannot reclaim.
  */
 export interface IngestSession {
+  /**
+   * Whether whoever puts segments must have made them, inflated them and compared them: a session in
+   * the library's own process, which then does not check them again. Nothing that came from outside
+   * may be put there.
+   */
+  readonly wantsCompared?: true;
   /** @returns for each digest, in order, whether it needs no `put` (at most 4096 in one call) */
   have(digests: readonly Digest[]): Promise<boolean[]>;
   /**

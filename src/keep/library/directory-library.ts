@@ -348,7 +348,8 @@ export class DirectoryLibrary implements AsyncDisposable {
 
   #ingest(accountId: Id<'acc'>, id: string): LibrarySession {
     const session = this.#sessions.get(id);
-    if (session === undefined || session.accountId !== accountId) {
+    const isForeign = session?.accountId !== accountId || session.wantsCompared === true;
+    if (session === undefined || isForeign) {
       const name = id.slice(0, 64);
       throw new IngotError('ingest-not-found', `there is no ingest ${name}`, { ingest: name });
     }

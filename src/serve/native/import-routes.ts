@@ -7,6 +7,7 @@ import type { Caller } from './backend.ts';
 import { limitedBody, streamOf } from './body.ts';
 import {
   createImportSchema,
+  handoverSchema,
   importFromWire,
   importSchema,
   importToWire,
@@ -63,6 +64,17 @@ function createRoutes(server: NativeServer, context: RouteContext, receiver: Rec
       const imports = backend.imports(access.caller(request));
       return answer(reply, await imports.begin(importFromWire(body)));
     },
+  );
+  server.post(
+    '/handovers',
+    {
+      schema: {
+        summary: 'Offers a socket where a process of this machine leaves an open file',
+        tags: ['imports'],
+        response: { 201: handoverSchema, ...FAILURE_ANSWERS },
+      },
+    },
+    async (request, reply) => reply.code(201).send(backend.imports(access.caller(request)).offer()),
   );
   server.put(
     '/images',

@@ -3,7 +3,7 @@ import { isoTime, parseDigest } from '../../base/index.ts';
 import { DISK_FORMATS } from '../../bytes/index.ts';
 import type { ImportRequest, UploadState } from '../../keep/index.ts';
 import { imageSchema, imageToWire } from './image-wire.ts';
-import { beginSchema, descriptionFromWire } from './ingest-wire.ts';
+import { beginSchema, descriptionFromWire, line } from './ingest-wire.ts';
 import { jobSchema, jobToWire } from './job-wire.ts';
 
 const sha256 = z
@@ -36,8 +36,20 @@ export const createImportSchema = z
       .max(2048)
       .optional()
       .describe('An http or https URL that the daemon fetches; without it, bytes are awaited.'),
+    handover: z
+      .strictObject({ key: z.string().max(128), name: line(4096) })
+      .optional()
+      .describe('An open file that was left at an offer of POST /handovers, and its name.'),
   })
   .meta({ id: 'CreateImport', description: 'What the owner says of an image to be made.' });
+
+/** Where a process of the daemon's machine leaves an open file. */
+export const handoverSchema = z
+  .object({
+    socket: z.string().describe('Abstract name of a Unix datagram socket.'),
+    key: z.string().describe('What the message says, and the import then names.'),
+  })
+  .meta({ id: 'Handover', description: 'An offer to take an open file, for half a minute.' });
 
 /** The same in a query, for a request whose body is the image. */
 export const uploadQuery = z.strictObject({
@@ -74,6 +86,7 @@ export function importFromWire(wire: z.output<typeof createImportSchema>): Impor
     format: wire.format,
     freeSpace: wire.free_space,
     url: wire.url,
+    handover: wire.handover,
   };
 }
 

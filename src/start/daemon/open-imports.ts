@@ -5,6 +5,7 @@ import { DirectoryUploadSpool } from '../../keep/adapters/directory-upload-spool
 import { fileSpools } from '../../keep/adapters/file-spool.ts';
 import { openHttpFiles } from '../../keep/adapters/http-file.ts';
 import { isPublicAddress } from '../../keep/adapters/public-address.ts';
+import { openSocketHandover } from '../../keep/adapters/socket-handover.ts';
 import type { DirectoryLibrary, Imports } from '../../keep/index.ts';
 import type { ImportSettings } from '../settings/daemon-settings.ts';
 
@@ -36,6 +37,7 @@ export async function openImports(
         onProgress: file.onProgress,
         format: file.format,
       }),
+    openHandover: openSocketHandover,
     openSpool: fileSpools(uploads),
     openUrl: openHttpFiles({
       mayConnectTo: settings.mayFetchPrivate ? () => true : isPublicAddress,

@@ -14,6 +14,7 @@ import { type DaemonOptions, imageIdOf, openClient } from '../support/daemon-acc
 import { durationOption } from '../support/duration-option.ts';
 import { type EditOptions, GENERALIZE_OPTION, SHRINK_OPTION } from '../support/edit-disk-file.ts';
 import { importCapture } from '../support/import-capture.ts';
+import { importHanded } from '../support/import-handed.ts';
 import { importFromUrl } from '../support/import-url.ts';
 import { PROFILE_OPTION } from '../support/profile-option.ts';
 import {
@@ -141,6 +142,12 @@ async function importLocal(
   using client = openClient(context, options);
   // Before anything is read or frozen: a daemon that is not there ends it here.
   await client.login();
+  const isAsItIs = [options.source, options.generalize, options.shrink, options.spool].every(
+    (option) => option === undefined,
+  );
+  if (file !== undefined && file !== '-' && isAsItIs) {
+    if (await importHanded(context, file, { ...options, client, ancestorId })) return;
+  }
   await using captured = await openSource(context, file, options);
   await importCapture(context, captured, {
     ...options,

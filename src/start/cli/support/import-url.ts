@@ -1,19 +1,12 @@
-import { z } from 'zod';
-import { type Id, IngotError, isId } from '../../../base/index.ts';
+import { type Id, IngotError } from '../../../base/index.ts';
 import type { DiskFormat } from '../../../bytes/index.ts';
-import { createImportSchema, importSchema } from '../../../serve/index.ts';
-import { followJob } from '../../client/follow-job.ts';
+import { createImportSchema } from '../../../serve/index.ts';
 import type { CliContext } from '../context.ts';
 import { type DaemonOptions, openClient } from './daemon-access.ts';
-import { imageJson } from './image-views.ts';
-import { importedWords } from './import-capture.ts';
-import { reportOf } from './job-end.ts';
-
-/** What an import's job tells in the end; one of an older daemon has no notices. */
-const importReportSchema = z.object({ notices: z.array(z.string()) });
+import { beginImport, finishImport, type ImportWords } from './daemon-import.ts';
 
 /** What the daemon is told of a file that it fetches. */
-export interface ImportUrlOptions extends DaemonOptions {
+export interface ImportUrlOptions extends DaemonOptions, ImportWords {
   readonly name: string;
   readonly description: string;
   readonly arch?: string | undefined;
@@ -21,8 +14,6 @@ export interface ImportUrlOptions extends DaemonOptions {
   readonly freeSpace?: 'zero' | 'keep' | undefined;
   readonly format?: DiskFormat | undefined;
   readonly sha256?: string | undefined;
-  readonly quiet?: boolean | undefined;
-  readonly json?: boolean | undefined;
 }
 
 /**
@@ -50,24 +41,7 @@ export async function importFromUrl(
     free_space: options.freeSpace ?? 'keep',
   });
   if (!told.success) throw new IngotError('request-invalid', told.error.issues[0]?.message ?? '');
-  const call = { method: 'POST', path: '/images' } as const;
-  const begun = await client.json(importSchema, call, told.data);
-  const jobId = begun.job?.id;
-  if (jobId === undefined || !isId('job', jobId) || !isId('img', begun.image.id)) {
-    throw new IngotError('daemon-protocol', 'the daemon began no import');
-  }
-  if (options.quiet !== true) context.stderr.write(`${begun.image.id} is being made\n`);
-  using progress = context.progress('import');
-  const report = importReportSchema.safeParse(
-    reportOf(await followJob(client, jobId, progress.onProgress)),
-  );
-  progress[Symbol.dispose]();
-  for (const notice of report.data?.notices ?? []) context.stderr.write(`note: ${notice}\n`);
-  const image = await client.image(begun.image.id);
-  if (options.quiet !== true) {
-    context.stderr.write(`${importedWords(image, performance.now() - startedAt)}\n`);
-  }
-  context.stdout.write(
-    options.json === true ? `${JSON.stringify(imageJson(image), null, 2)}\n` : `${image.id}\n`,
-  );
+  const begun = await beginImport(client, told.data);
+  if (options.quiet !== true) context.stderr.write(`${begun.imageId} is being made\n`);
+  await finishImport(context, { ...begun, client, startedAt }, options);
 }
