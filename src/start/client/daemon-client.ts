@@ -1,8 +1,9 @@
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
-import { FAILURES, type FailureCode, type Id, IngotError } from '../../base/index.ts';
+import { FAILURES, type FailureCode, type Id, IngotError, isFailure } from '../../base/index.ts';
 import type { Image } from '../../keep/index.ts';
 import {
+  BYTES_MEDIA_TYPE,
   digestSchema,
   failureSchema,
   type imageChangeSchema,
@@ -42,6 +43,7 @@ export class DaemonClient implements Disposable {
   readonly #profile: Profile;
   readonly #connection: HttpConnection;
   readonly #signal: AbortSignal | undefined;
+  #isLengthless = false;
   #token: { readonly text: string; readonly renewAt: number } | undefined;
 
   /** @param signal ends every call of this client */
@@ -97,6 +99,63 @@ export class DaemonClient implements Disposable {
       timeoutMs: TIMEOUT_MS,
       signal: this.#signal,
     });
+  }
+
+  /**
+   * Makes a POST that may be made twice and is answered with bytes, which are received where they
+   * are wanted.
+   *
+   * @param allocate gives memory of exactly a length, for answers that are long
+   * @throws IngotError as {@link call}
+   */
+  async bytes(
+    path: string,
+    body: Buffer,
+    allocate: (lengthBytes: number) => Buffer,
+  ): Promise<Buffer> {
+    const contentType = { 'content-type': BYTES_MEDIA_TYPE };
+    if (!this.#isLengthless) {
+      try {
+        let reply = await this.#postInto(path, { headers: contentType, body, allocate });
+        if (reply.head.statusCode === 401) {
+          this.#token = undefined;
+          reply = await this.#postInto(path, { headers: contentType, body, allocate });
+        }
+        const { statusCode } = reply.head;
+        if (statusCode >= 200 && statusCode < 300) return reply.body;
+        throw failureOf(statusCode, reply.body);
+      } catch (thrown) {
+        if (!isFailure(thrown, 'daemon-protocol')) throw thrown;
+        // A proxy in between may send answers without a length.
+        this.#isLengthless = true;
+      }
+    }
+    const call: ApiCall = { method: 'POST', path, headers: contentType, body: [body] };
+    return await readAnswer(await this.call({ ...call, isIdempotent: true }), allocate);
+  }
+
+  async #postInto(
+    path: string,
+    {
+      headers,
+      body,
+      allocate,
+    }: {
+      readonly headers: Readonly<Record<string, string>>;
+      readonly body: Buffer;
+      readonly allocate: (lengthBytes: number) => Buffer;
+    },
+  ): ReturnType<HttpConnection['postInto']> {
+    return await this.#connection.postInto(
+      {
+        path: `${NATIVE_PREFIX}${path}`,
+        headers: { ...headers, authorization: `Bearer ${await this.#bearer()}` },
+        body,
+        timeoutMs: TIMEOUT_MS,
+        signal: this.#signal,
+      },
+      allocate,
+    );
   }
 
   /** Makes a call that is answered with JSON of this shape. */

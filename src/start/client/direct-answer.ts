@@ -2,6 +2,7 @@ import { connect as connectTcp, type OnReadOpts, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { IngotError, KIB, MIB } from '../../base/index.ts';
 import { BlockRing } from './block-ring.ts';
+import { encodeHead, HEAD_END, type MessageHead, parseHead } from './message-head.ts';
 
 /** One read of the system fills at most this. */
 const BLOCK_BYTES = MIB;
@@ -9,7 +10,6 @@ const BLOCK_BYTES = MIB;
 const BLOCKS = 4;
 /** The head of an answer is never longer. */
 const MAX_HEAD_BYTES = 32 * KIB;
-const HEAD_END = Buffer.from('\r\n\r\n');
 
 /** A GET of the daemon. */
 export interface DirectRequest {
@@ -20,13 +20,6 @@ export interface DirectRequest {
   /** Longest silence. */
   readonly timeoutMs: number;
   readonly signal: AbortSignal | undefined;
-}
-
-/** What came before the body. */
-export interface DirectHead {
-  readonly statusCode: number;
-  /** By names in lower case. */
-  readonly headers: ReadonlyMap<string, string>;
 }
 
 /**
@@ -71,7 +64,7 @@ export class DirectAnswer implements Disposable {
     });
     this.#socket.once('error', (cause) => this.#ring.fail(cause));
     this.#socket.once('close', () => this.#ring.end());
-    this.#socket.write(encodeRequest(request));
+    this.#socket.write(encodeHead('GET', url, { ...request.headers, Connection: 'close' }));
   }
 
   /**
@@ -82,7 +75,7 @@ export class DirectAnswer implements Disposable {
    */
   static async open(
     request: DirectRequest,
-  ): Promise<{ readonly head: DirectHead; readonly answer: DirectAnswer }> {
+  ): Promise<{ readonly head: MessageHead; readonly answer: DirectAnswer }> {
     request.signal?.throwIfAborted();
     using undo = new DisposableStack();
     const answer = undo.use(new DirectAnswer(request));
@@ -118,7 +111,7 @@ export class DirectAnswer implements Disposable {
     this.#socket.destroy();
   }
 
-  async #readHead(): Promise<DirectHead> {
+  async #readHead(): Promise<MessageHead> {
     let known: Buffer = Buffer.alloc(0);
     for (;;) {
       const bytes = await this.#ring.next();
@@ -138,28 +131,4 @@ export class DirectAnswer implements Disposable {
       }
     }
   }
-}
-
-function encodeRequest({ url, headers }: DirectRequest): string {
-  const lines = [
-    `GET ${url.pathname}${url.search} HTTP/1.1`,
-    `Host: ${url.host}`,
-    ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
-    'Connection: close',
-  ];
-  for (const line of lines) {
-    if (/[\r\n]/.test(line)) throw new RangeError('a header has a line break');
-  }
-  return `${lines.join('\r\n')}\r\n\r\n`;
-}
-
-function parseHead(text: string): DirectHead {
-  const [first = '', ...lines] = text.split('\r\n');
-  const statusCode = Number(/^HTTP\/1\.[01] (\d{3})\b/.exec(first)?.[1] ?? 0);
-  const headers = new Map<string, string>();
-  for (const line of lines) {
-    const colon = line.indexOf(':');
-    if (colon > 0) headers.set(line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim());
-  }
-  return { statusCode, headers };
 }

@@ -4,6 +4,7 @@ import type { ClientRequest, Agent as HttpAgent, IncomingMessage } from 'node:ht
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { errnoOf, IngotError, systemClock } from '../../base/index.ts';
 import { DirectAnswer } from './direct-answer.ts';
+import { DirectConnection, type DirectReply } from './direct-connection.ts';
 
 // An `import` asks the module for all of its names, and one of them, `WebSocket`, loads the whole of
 // fetch: 30 ms of every command.
@@ -38,6 +39,8 @@ export class HttpConnection implements Disposable {
   readonly #base: URL;
   readonly #agent: HttpAgent | HttpsAgent;
   readonly #ca: string | undefined;
+  /** For answers that are received where they are wanted. */
+  readonly #direct = new Set<DirectConnection>();
   #wasReached = false;
 
   /**
@@ -101,8 +104,55 @@ export class HttpConnection implements Disposable {
     return DirectAnswer.open({ url: this.#url(call), ca: this.#ca, headers, timeoutMs, signal });
   }
 
+  /**
+   * Makes a POST that may be made twice, and receives its answer in memory of the caller.
+   *
+   * @param allocate gives memory of exactly a length
+   * @returns the answer, whatever its status
+   * @throws IngotError `daemon-unreachable`; `daemon-protocol` when it has no length or is too long;
+   *   the signal's reason
+   */
+  async postInto(
+    call: Pick<HttpCall, 'path' | 'timeoutMs' | 'signal'> & {
+      readonly headers: Readonly<Record<string, string>>;
+      readonly body: Buffer;
+    },
+    allocate: (lengthBytes: number) => Buffer,
+  ): Promise<DirectReply> {
+    const { headers, body, signal, timeoutMs } = call;
+    const url = this.#url(call);
+    const connection = this.#freeDirect(timeoutMs);
+    try {
+      return await connection.post({
+        url,
+        headers,
+        body,
+        signal,
+        allocate: (lengthBytes) => {
+          refuseLong(lengthBytes);
+          return allocate(lengthBytes);
+        },
+      });
+    } catch (thrown) {
+      this.#direct.delete(connection);
+      signal?.throwIfAborted();
+      throw this.#unreachable(thrown);
+    }
+  }
+
+  #freeDirect(timeoutMs: number): DirectConnection {
+    for (const connection of this.#direct) {
+      if (connection.isIdle) return connection;
+    }
+    const connection = new DirectConnection({ url: this.#base, ca: this.#ca, timeoutMs });
+    this.#direct.add(connection);
+    return connection;
+  }
+
   /** Closes the connections that are kept open. */
   [Symbol.dispose](): void {
+    for (const connection of this.#direct) connection[Symbol.dispose]();
+    this.#direct.clear();
     this.#agent.destroy();
   }
 

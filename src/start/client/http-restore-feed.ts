@@ -1,13 +1,7 @@
 import { type Clock, type Id, IngotError, isFailure, MIB, systemClock } from '../../base/index.ts';
 import type { Segment } from '../../bytes/index.ts';
 import type { FeedChunk, FeedEntry, FeedPage, RestoreFeed } from '../../publish/index.ts';
-import {
-  BYTES_MEDIA_TYPE,
-  decodePage,
-  decodePages,
-  decodeSegments,
-  encodeIndices,
-} from '../../serve/index.ts';
+import { decodePage, decodePages, decodeSegments, encodeIndices } from '../../serve/index.ts';
 import type { ApiCall, DaemonClient } from './daemon-client.ts';
 import { readAnswer } from './http-connection.ts';
 
@@ -80,17 +74,10 @@ export class HttpRestoreFeed implements RestoreFeed {
     await Promise.all(
       [...byPage].map(async ([page, wanted]) => {
         signal?.throwIfAborted();
-        const body = await fetchWhole(
-          this.#client,
-          this.#clock,
-          {
-            method: 'POST',
-            path: `/images/${this.name}/chunks/${page}`,
-            headers: { 'content-type': BYTES_MEDIA_TYPE },
-            body: [encodeIndices(wanted.map(({ entryIndex }) => entryIndex))],
-            isIdempotent: true,
-          },
-          (lengthBytes) => this.#allocate(lengthBytes),
+        const path = `/images/${this.name}/chunks/${page}`;
+        const indices = encodeIndices(wanted.map(({ entryIndex }) => entryIndex));
+        const body = await patiently(this.#clock, () =>
+          this.#client.bytes(path, indices, (lengthBytes) => this.#allocate(lengthBytes)),
         );
         const segments = decodeAnswer(body);
         for (const [i, chunk] of wanted.entries()) {
@@ -137,16 +124,16 @@ function sharedMemory(lengthBytes: number): Buffer {
   return Buffer.from(new SharedArrayBuffer(lengthBytes));
 }
 
-/** Makes a call and reads its whole answer, again when it broke off in between. */
-async function fetchWhole(
-  client: DaemonClient,
-  clock: Clock,
-  call: ApiCall,
-  allocate?: (lengthBytes: number) => Buffer,
-): Promise<Buffer> {
+/** Makes a call and reads its whole answer. */
+async function fetchWhole(client: DaemonClient, clock: Clock, call: ApiCall): Promise<Buffer> {
+  return await patiently(clock, async () => readAnswer(await client.call(call)));
+}
+
+/** Reads an answer, again when it broke off in between. */
+async function patiently(clock: Clock, read: () => Promise<Buffer>): Promise<Buffer> {
   for (let attempt = 0; ; attempt++) {
     try {
-      return await readAnswer(await client.call(call), allocate);
+      return await read();
     } catch (thrown) {
       const pauseMs = RETRY_PAUSES_MS[attempt];
       if (!isFailure(thrown, 'daemon-unreachable') || pauseMs === undefined) throw thrown;

@@ -2,8 +2,8 @@ import type { IncomingMessage } from 'node:http';
 import { type Id, IngotError, isFailure, systemClock } from '../../base/index.ts';
 import type { ImageForm } from '../../serve/index.ts';
 import type { DaemonClient } from './daemon-client.ts';
-import type { DirectHead } from './direct-answer.ts';
 import { readAnswer } from './http-connection.ts';
+import type { MessageHead } from './message-head.ts';
 
 /** Breaks in a row that are mended without a byte in between. */
 const MAX_BREAKS = 4;
@@ -187,7 +187,7 @@ async function* directPartFrom(
   yield* answer.body(range.endByte - range.startByte);
 }
 
-function isExpected(head: DirectHead | undefined, file: RemoteFile, range: RemoteRange): boolean {
+function isExpected(head: MessageHead | undefined, file: RemoteFile, range: RemoteRange): boolean {
   return (
     head?.statusCode === (isWhole(file, range) ? 200 : 206) &&
     Number(head.headers.get('content-length')) === range.endByte - range.startByte &&

@@ -53,6 +53,14 @@ test('a daemon with a certificate speaks TLS, and only to who trusts it', async 
     undefined,
   );
   await trusting.login();
+  for (let turn = 0; turn < 2; turn++) {
+    await assert.rejects(
+      trusting.bytes('/images/img-zzzzz/chunks/0', Buffer.alloc(4), (length) =>
+        Buffer.alloc(length),
+      ),
+      (thrown) => isFailure(thrown, 'image-not-found'),
+    );
+  }
   using doubting = new DaemonClient({ url: daemon.url, ...daemon.localClient }, undefined);
   await assert.rejects(doubting.login(), (thrown) => isFailure(thrown, 'daemon-unreachable'));
 });
