@@ -5,15 +5,14 @@ export type { Disk, DiskFile } from './chunks/disk.ts';
 export type { SegmentCodec } from './chunks/segment-codec.ts';
 export type { HandedFile, Handover, HandoverOffer, OpenHandover } from './imports/handed-files.ts';
 export type { ImportLimits } from './imports/import-order.ts';
-export type { OpenReceived, ReceivedFile } from './imports/import-work.ts';
 export type {
   AccountImports,
-  ImportParts,
   ImportRequest,
-  Imports,
   UploadPart,
   UploadState,
-} from './imports/imports.ts';
+} from './imports/import-request.ts';
+export type { OpenReceived, ReceivedFile } from './imports/import-work.ts';
+export type { ImportParts, Imports } from './imports/imports.ts';
 export type {
   IngestSession,
   IngestSummary,

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { systemClock } from '../../src/base/index.ts';
-import type { WireImport } from '../fakes/upload-client.ts';
+import type { UploadClient, WireImport } from '../fakes/upload-client.ts';
 import { uploadClient } from '../fakes/upload-client.ts';
 import { missingTools } from '../interop/disk-image.ts';
 import { type ChildDaemon, daemonFolder } from './child-daemon.ts';
@@ -48,6 +48,33 @@ function download(daemon: ChildDaemon, token: string, imageId: string): Buffer {
   const argv = ['-sSf', '-H', `Authorization: Bearer ${token}`, '-o', raw, url];
   assert.equal(spawnSync('curl', argv).status, 0);
   return readFileSync(raw);
+}
+
+/** Waits for an image that is being sent, and for so many bytes of it. */
+async function brokenImage(client: UploadClient, bytes: number): Promise<string> {
+  for (const deadline = performance.now() + 10_000; performance.now() < deadline; ) {
+    const listed = await client.send('GET', '/images?status=creating');
+    const { images } = (await listed.json()) as { images: { id: string; name: string }[] };
+    const id = images.find(({ name }) => name === 'killed')?.id;
+    if (id !== undefined && (await offsetOf(client, id)) >= bytes) return id;
+    await systemClock.sleep(20);
+  }
+  throw new Error('nothing is being sent');
+}
+
+async function offsetOf(client: UploadClient, id: string): Promise<number> {
+  const head = await client.send('HEAD', `/images/${id}/upload`);
+  return Number(head.headers.get('upload-offset'));
+}
+
+/** Waits until what came is written. */
+async function settledOffset(client: UploadClient, id: string): Promise<number> {
+  for (let last = -1; ; ) {
+    const offset = await offsetOf(client, id);
+    if (offset === last) return offset;
+    last = offset;
+    await systemClock.sleep(200);
+  }
 }
 
 describe('uploads by curl', { skip: missing === '' ? false : `not installed: ${missing}` }, () => {
@@ -114,6 +141,45 @@ describe('uploads by curl', { skip: missing === '' ? false : `not installed: ${m
     assert.equal(made.status, 'available', made.failure ?? '');
     assert.ok(download(second, client.token, image.id).equals(disk));
     assert.equal(await second.end('SIGTERM'), 0);
+  });
+
+  test('curl -T of a whole disk that is killed in its middle is gone on with', async () => {
+    const daemon = await daemons.start();
+    const client = await uploadClient(daemon.env);
+    const sum = spawnSync('sha256sum', [file], { encoding: 'utf8' }).stdout.slice(0, 64);
+    const slow = spawn(
+      'curl',
+      [
+        ...[
+          '-sS',
+          '--limit-rate',
+          '1000000',
+          '-T',
+          file,
+          '-H',
+          `Authorization: Bearer ${client.token}`,
+        ],
+        `${client.api}/images?name=killed&sha256=${sum}`,
+      ],
+      { stdio: 'ignore' },
+    );
+    const id = await brokenImage(client, 500_000);
+    slow.kill('SIGKILL');
+    const url = `${client.api}/images/${id}/upload`;
+    // The daemon may still be writing what came; who goes on is told the right place.
+    const head = curl(client.token, '-I', url);
+    assert.match(head.headers, new RegExp(`^upload-length: ${disk.byteLength}$`, 'im'));
+    const ended = await settledOffset(client, id);
+    assert.ok(ended >= 500_000 && ended < disk.byteLength, `${ended}`);
+    const rest = join(folder, 'rest');
+    writeFileSync(rest, disk.subarray(ended));
+    const put = ['-X', 'PATCH', '-H', `Upload-Offset: ${ended}`, '--data-binary', `@${rest}`];
+    const sent = curl(client.token, ...put, url);
+    assert.equal(sent.status, 202, sent.headers);
+    const made = await client.settled(id);
+    assert.equal(made.status, 'available', made.failure ?? '');
+    assert.ok(download(daemon, client.token, id).equals(disk));
+    assert.equal(await daemon.end('SIGTERM'), 0);
   });
 
   test('an upload that was acknowledged is an image after kill -9', async () => {

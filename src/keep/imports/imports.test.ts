@@ -11,14 +11,15 @@ import {
   type TestLibrary,
 } from '../../../test/contracts/test-library.ts';
 import { ManualClock } from '../../../test/fakes/manual-clock.ts';
-import { isFailure } from '../../base/index.ts';
+import { digestOf, type Id, IngotError, isFailure } from '../../base/index.ts';
 import { openSpooled, spoolFile } from '../../capture/adapters/spooled-snapshot.ts';
 import { sendDescriptor } from '../adapters/descriptor-socket.ts';
 import { DirectoryUploadSpool } from '../adapters/directory-upload-spool.ts';
 import { fileSpools } from '../adapters/file-spool.ts';
 import { openSocketHandover } from '../adapters/socket-handover.ts';
+import type { ImportRequest, UploadPart } from './import-request.ts';
 import type { OpenReceived } from './import-work.ts';
-import type { ImportParts, ImportRequest, Imports, UploadPart } from './imports.ts';
+import type { ImportParts, Imports } from './imports.ts';
 
 const disk = bytesOf(7, 300_000);
 const LIMITS = {
@@ -47,6 +48,12 @@ const WHOLE: UploadPart = {
 
 async function* body(...pieces: Buffer[]): AsyncGenerator<Buffer> {
   yield* pieces;
+}
+
+/** A body whose sender goes away. */
+async function* broken(...pieces: Buffer[]): AsyncGenerator<Buffer> {
+  yield* pieces;
+  throw new IngotError('request-invalid', 'the body broke off');
 }
 
 const openPlain: OpenReceived = async (file) =>
@@ -107,6 +114,71 @@ describe('an import', () => {
     await clock.advance(240_000);
     assert.equal(await statusOf(library, image.id), 'failed: the upload was abandoned');
     await isGone(library, image.id);
+  });
+
+  test('in one request that breaks off keeps what came, is gone on with, or expires', async () => {
+    const clock = new ManualClock();
+    await using library = await openTestLibrary({ clock });
+    await using imports = await open(library);
+    const sha256 = digestOf(disk);
+    const whole = { ...WHOLE, offsetBytes: 'anew', totalBytes: disk.byteLength, sha256 } as const;
+    const breakOff = async (): Promise<Id<'img'>> => {
+      let begun: Id<'img'> | undefined;
+      const sent = imports.upload(ACCOUNT, REQUEST, broken(disk.subarray(0, 1000)), whole, (id) => {
+        begun = id;
+      });
+      await assert.rejects(sent, (thrown) => {
+        assert.ok(isFailure(thrown, 'request-invalid'));
+        assert.deepEqual([thrown.facts['imageId'], thrown.facts['offsetBytes']], [begun, 1000]);
+        return true;
+      });
+      return begun ?? 'img-00000';
+    };
+    const imageId = await breakOff();
+    const state = await imports.state(ACCOUNT, imageId);
+    assert.deepEqual([state.offsetBytes, state.sizeBytes], [1000, disk.byteLength]);
+    const rest = { ...WHOLE, offsetBytes: 1000 };
+    const wrong = body(disk.subarray(1001), Buffer.alloc(1));
+    await assert.rejects(imports.receive(ACCOUNT, imageId, wrong, rest), (thrown) =>
+      isFailure(thrown, 'source-digest-mismatch'),
+    );
+    const again = await breakOff();
+    await imports.receive(ACCOUNT, again, body(disk.subarray(1000)), rest);
+    assert.equal(await statusOf(library, again), 'available');
+    const left = await breakOff();
+    await clock.advance(LIMITS.expiryMs + 120_000);
+    assert.equal(await statusOf(library, left), 'failed: the upload was abandoned');
+    await isGone(library, left);
+  });
+
+  test('in one request that breaks off again and again makes room for itself', async () => {
+    await using library = await openTestLibrary();
+    await using imports = await open(library);
+    const begun = await imports.begin(ACCOUNT, REQUEST);
+    for (let n = 0; n < LIMITS.perAccount + 3; n++) {
+      const sent = imports.upload(ACCOUNT, REQUEST, broken(disk.subarray(0, 1000)), WHOLE);
+      await assert.rejects(sent, (thrown) => isFailure(thrown, 'request-invalid'));
+    }
+    // What somebody begun to send in pieces is left alone.
+    assert.equal((await imports.state(ACCOUNT, begun.image.id)).isReceiving, true);
+    await imports.upload(ACCOUNT, REQUEST, body(disk), WHOLE);
+  });
+
+  test('in one request of which nothing came, or too much, is failed', async () => {
+    await using library = await openTestLibrary();
+    await using imports = await open(library);
+    for (const [sent, code] of [
+      [broken(), 'request-invalid'],
+      [body(disk, disk, disk, disk), 'request-too-large'],
+    ] as const) {
+      let imageId = '';
+      const whole = imports.upload(ACCOUNT, REQUEST, sent, WHOLE, (id) => {
+        imageId = id;
+      });
+      await assert.rejects(whole, (thrown) => isFailure(thrown, code));
+      assert.match(await statusOf(library, imageId), /^failed: /);
+      await isGone(library, imageId);
+    }
   });
 
   test('whose daemon ended is made by the next one, under its id', async () => {

@@ -5,21 +5,26 @@ import {
   IngotError,
   isFailure,
   type Log,
-  newId,
 } from '../../base/index.ts';
-import type { DiskFormat } from '../../bytes/index.ts';
 import type { Job } from '../jobs/job-catalogue.ts';
 import type { JobRunner } from '../jobs/job-runner.ts';
 import type { Catalogue, ImageRow } from '../library/catalogue.ts';
-import type { Image, ImageDescription } from '../library/image.ts';
+import type { ImageDescription } from '../library/image.ts';
 import type { Traffic } from '../library/traffic.ts';
 import { HandedFiles, type HandoverOffer, type OpenHandover } from './handed-files.ts';
 import type { ImportLimits, ImportOrder } from './import-order.ts';
+import {
+  type AccountImports,
+  type ImportRequest,
+  newImportRow,
+  type UploadPart,
+  type UploadState,
+} from './import-request.ts';
 import { ImportWork, type ImportWorkParts } from './import-work.ts';
-import { untilAborted } from './incoming-bytes.ts';
-import { digestMismatch, IncomingFiles } from './incoming-files.ts';
+import { IncomingFiles } from './incoming-files.ts';
+import { RunningUploads, uploadGone } from './running-uploads.ts';
 import type { UploadSpool } from './upload-spool.ts';
-import { importUrl, shownUrl } from './url-source.ts';
+import { importUrl } from './url-source.ts';
 
 /** What imports work with; the library adds its own. */
 export interface ImportParts extends Pick<ImportWorkParts, 'openSource' | 'openSpool' | 'openUrl'> {
@@ -40,60 +45,6 @@ export interface ImportHost extends Pick<ImportWorkParts, 'beginIngest' | 'worke
   readonly check: (accountId: Id<'acc'>, description: ImageDescription) => Promise<void>;
 }
 
-/** What a new import is told. */
-export interface ImportRequest {
-  readonly description: ImageDescription;
-  /** Digest and size of the bytes as they are sent. */
-  readonly sha256: Digest | undefined;
-  readonly sizeBytes: number | undefined;
-  readonly format: DiskFormat | undefined;
-  readonly freeSpace: 'zero' | 'keep';
-  /** Where the daemon fetches the bytes itself. */
-  readonly url: string | undefined;
-  /** A file of this machine that was left at an offer, and how people know it. */
-  readonly handover: { readonly key: string; readonly name: string } | undefined;
-}
-
-/** One request's share of an upload. */
-export interface UploadPart {
-  /** Where its first byte belongs; `anew` forgets what came before. */
-  readonly offsetBytes: number | 'anew';
-  /** Size of the whole upload, where the request says it. */
-  readonly totalBytes: number | undefined;
-  /** Whether the upload is whole with it. */
-  readonly isLast: boolean;
-  /** Digest of the bytes of this part. */
-  readonly partSha256: Digest | undefined;
-  /** Digest of the whole upload. */
-  readonly sha256: Digest | undefined;
-}
-
-/** How far an upload is. */
-export interface UploadState {
-  readonly image: Image;
-  readonly offsetBytes: number;
-  readonly sizeBytes: number | undefined;
-  readonly expiresAt: number;
-  /** Whether more bytes are awaited. */
-  readonly isReceiving: boolean;
-  /** The job that makes the image, once all has arrived. */
-  readonly job: Job | undefined;
-}
-
-/** The calls of {@link Imports}, for one account. */
-export interface AccountImports {
-  offer(): HandoverOffer;
-  begin(request: ImportRequest): Promise<UploadState>;
-  upload(
-    request: ImportRequest,
-    body: AsyncIterable<Buffer>,
-    part: UploadPart,
-  ): Promise<UploadState>;
-  state(imageId: Id<'img'>): Promise<UploadState>;
-  receive(imageId: Id<'img'>, body: AsyncIterable<Buffer>, part: UploadPart): Promise<UploadState>;
-  cancel(imageId: Id<'img'>): Promise<void>;
-}
-
 const HOUSEKEEPING_MS = 60_000;
 /** One of them unpacks, cuts and compresses, the others fetch. */
 const JOBS_AT_ONCE = 6;
@@ -109,10 +60,11 @@ export class Imports implements AsyncDisposable {
   readonly #spool: UploadSpool;
   readonly #limits: ImportLimits;
   readonly #work: ImportWork;
-  /** Requests that write, by image. */
-  readonly #receiving = new Map<Id<'img'>, { abort: AbortController; end: Promise<void> }>();
   readonly #files: IncomingFiles;
   readonly #handed: HandedFiles;
+  readonly #uploads: RunningUploads;
+  /** Uploads in one request that broke off in this process, the oldest first. */
+  readonly #broken = new Set<Id<'img'>>();
   readonly #end = new AbortController();
   readonly #housekeeping: Promise<void>;
 
@@ -121,6 +73,7 @@ export class Imports implements AsyncDisposable {
     this.#spool = parts.spool;
     this.#limits = parts.limits;
     this.#files = new IncomingFiles(parts.spool, parts.limits, host.traffic);
+    this.#uploads = new RunningUploads({ ...host, ...parts, files: this.#files });
     this.#handed = new HandedFiles(parts.openHandover, host.clock);
     this.#work = new ImportWork({ ...host, ...parts, files: this.#files, handed: this.#handed });
     this.#housekeeping = this.#housekeep();
@@ -168,22 +121,37 @@ export class Imports implements AsyncDisposable {
   }
 
   /**
-   * Takes a whole upload with one request; when it breaks off, the image is `failed`.
+   * Takes a whole upload with one request. When it breaks off, what came is kept like a part, and
+   * the image waits for the rest of it.
    *
-   * @throws IngotError as {@link begin} and {@link receive}
+   * @param onBegun told of the image before its first byte is taken
+   * @throws IngotError as {@link begin} and {@link receive}, with the image and how far it came among
+   *   its facts where it can be gone on with
    */
   async upload(
     accountId: Id<'acc'>,
     request: ImportRequest,
     body: AsyncIterable<Buffer>,
     part: UploadPart,
+    onBegun: (imageId: Id<'img'>) => void = () => undefined,
   ): Promise<UploadState> {
-    const { id } = await this.#add(accountId, request);
+    // Whoever goes on with it need not say these again.
+    const sha256 = request.sha256 ?? part.sha256;
+    const sizeBytes = request.sizeBytes ?? part.totalBytes;
+    const { id: imageId } = await this.#add(accountId, { ...request, sha256, sizeBytes });
     try {
-      return await this.receive(accountId, id, body, part);
+      onBegun(imageId);
+      return await this.receive(accountId, imageId, body, part);
     } catch (thrown) {
-      await this.#fail(id, thrown);
-      throw thrown;
+      const offsetBytes = await this.#spool.sizeOf(imageId);
+      if (offsetBytes === 0 || isHopeless(thrown)) {
+        await this.#fail(imageId, thrown);
+        throw thrown;
+      }
+      this.#broken.add(imageId);
+      if (!isFailure(thrown)) throw thrown;
+      const facts = { ...thrown.facts, imageId, offsetBytes };
+      throw new IngotError(thrown.code, thrown.message, facts, { cause: thrown });
     }
   }
 
@@ -207,27 +175,12 @@ export class Imports implements AsyncDisposable {
     part: UploadPart,
   ): Promise<UploadState> {
     await this.#order(accountId, imageId);
-    const before = this.#receiving.get(imageId);
-    before?.abort.abort(new IngotError('ingest-expired', `${imageId} is sent by another request`));
-    await before?.end;
     this.#end.signal.throwIfAborted();
-    const abort = new AbortController();
-    const end = Promise.withResolvers<void>();
-    const own = { abort, end: end.promise };
-    this.#receiving.set(imageId, own);
-    try {
-      const order = await this.#order(accountId, imageId);
-      if (order.state !== 'receiving') {
-        throw new IngotError('image-in-use', `${imageId} has arrived whole`, { imageId });
-      }
-      await this.#append(order, untilAborted(body, abort.signal), part);
-      abort.signal.throwIfAborted();
-      if (part.isLast) return await this.#finish(imageId, part.sha256);
-    } finally {
-      if (this.#receiving.get(imageId) === own) this.#receiving.delete(imageId);
-      end.resolve();
-    }
-    return await this.state(accountId, imageId);
+    const state = await this.#uploads.receive(imageId, body, part, async ({ sizeBytes }) => {
+      const isLast = part.isLast ?? sizeBytes === (await this.#spool.sizeOf(imageId));
+      return isLast ? await this.#finish(imageId, part.sha256) : undefined;
+    });
+    return state ?? (await this.state(accountId, imageId));
   }
 
   /**
@@ -238,9 +191,7 @@ export class Imports implements AsyncDisposable {
   async cancel(accountId: Id<'acc'>, imageId: Id<'img'>): Promise<void> {
     const order = await this.#order(accountId, imageId);
     const reason = new IngotError('not-allowed', 'it was given up by its owner');
-    const receiving = this.#receiving.get(imageId);
-    receiving?.abort.abort(reason);
-    await receiving?.end;
+    await this.#uploads.stop(imageId, reason);
     const job = await this.#jobOf(order);
     if (job !== undefined) await this.#host.jobs.cancel(job.id);
     await this.#work.ended(imageId);
@@ -252,7 +203,8 @@ export class Imports implements AsyncDisposable {
     return {
       offer: () => this.offer(accountId),
       begin: (request) => this.begin(accountId, request),
-      upload: (request, body, part) => this.upload(accountId, request, body, part),
+      upload: (request, body, part, onBegun) =>
+        this.upload(accountId, request, body, part, onBegun),
       state: (imageId) => this.state(accountId, imageId),
       receive: (imageId, body, part) => this.receive(accountId, imageId, body, part),
       cancel: (imageId) => this.cancel(accountId, imageId),
@@ -262,8 +214,7 @@ export class Imports implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const reason = new IngotError('library-busy', 'the daemon ends');
     this.#end.abort(reason);
-    for (const { abort } of this.#receiving.values()) abort.abort(reason);
-    await Promise.all([...this.#receiving.values()].map(({ end }) => end));
+    await this.#uploads.stopAll(reason);
     await this.#housekeeping;
     await this.#handed[Symbol.asyncDispose]();
   }
@@ -294,13 +245,13 @@ export class Imports implements AsyncDisposable {
     await check(accountId, description);
     await this.#files.checkRoom(0, request.sizeBytes ?? 0);
     const own = (await catalogue.importOrders()).filter((one) => one.accountId === accountId);
-    if (own.length >= this.#limits.perAccount) {
+    if (own.length >= this.#limits.perAccount && !(await this.#giveUpBroken(own))) {
       throw new IngotError('too-many-requests', `${accountId} has ${own.length} imports already`, {
         count: own.length,
       });
     }
     for (;;) {
-      const row = newRow(accountId, request, clock.now());
+      const row = newImportRow(accountId, request, clock.now());
       const isNew = await catalogue.addImport(row, {
         ...order,
         imageId: row.id,
@@ -314,51 +265,25 @@ export class Imports implements AsyncDisposable {
     }
   }
 
-  async #append(order: ImportOrder, body: AsyncIterable<Buffer>, part: UploadPart): Promise<void> {
-    const { imageId } = order;
-    if (part.offsetBytes === 'anew') await this.#files.truncate(imageId, 0);
-    const startByte = await this.#spool.sizeOf(imageId);
-    if (part.offsetBytes !== 'anew' && part.offsetBytes !== startByte) {
-      throw new IngotError(
-        'offset-mismatch',
-        `${imageId} goes on at byte ${startByte}, not ${part.offsetBytes}`,
-        { offsetBytes: startByte },
-      );
-    }
-    const totalBytes = await this.#agreeOnSize(order, part.totalBytes);
-    await this.#files.checkRoom(startByte, totalBytes ?? startByte);
-    try {
-      const found = await this.#files.append(imageId, body, {
-        totalBytes,
-        isHashed: (part.sha256 ?? order.sha256) !== undefined,
-        isPartHashed: part.partSha256 !== undefined,
-      });
-      if (found !== undefined && part.partSha256 !== undefined && found !== part.partSha256) {
-        await this.#files.truncate(imageId, startByte);
-        throw digestMismatch('the part', found, part.partSha256);
-      }
-    } finally {
-      await this.#host.catalogue.changeImport(imageId, { touchedAt: this.#host.clock.now() });
-    }
-  }
-
-  async #agreeOnSize(order: ImportOrder, said: number | undefined): Promise<number | undefined> {
-    if (said === undefined || said === order.sizeBytes) return order.sizeBytes;
-    if (order.sizeBytes !== undefined) {
-      throw new IngotError(
-        'request-invalid',
-        `the upload was to have ${order.sizeBytes} bytes, not ${said}`,
-      );
-    }
-    await this.#host.catalogue.changeImport(order.imageId, { sizeBytes: said });
-    return said;
+  /**
+   * Whoever sends a whole file again and again over a bad line never heard of what broke off: the
+   * oldest of that makes room.
+   */
+  async #giveUpBroken(own: readonly ImportOrder[]): Promise<boolean> {
+    const oldest = own
+      .filter(({ imageId, state }) => state === 'receiving' && this.#broken.has(imageId))
+      .find(({ imageId }) => !this.#uploads.isSent(imageId));
+    if (oldest === undefined) return false;
+    const reason = 'the upload broke off, and the account began others';
+    await this.#fail(oldest.imageId, new IngotError('ingest-expired', reason));
+    return true;
   }
 
   /** Everything has arrived: checks it, and hands it to a job. */
   async #finish(imageId: Id<'img'>, saidSha256: Digest | undefined): Promise<UploadState> {
     const { catalogue, jobs } = this.#host;
     const order = await catalogue.importOrder(imageId);
-    if (order === undefined) throw gone(imageId);
+    if (order === undefined) throw uploadGone(imageId);
     const sizeBytes = await this.#spool.sizeOf(imageId);
     if (order.sizeBytes !== undefined && order.sizeBytes !== sizeBytes) {
       throw new IngotError(
@@ -386,7 +311,7 @@ export class Imports implements AsyncDisposable {
   async #stateOf(order: ImportOrder, job: Job | undefined): Promise<UploadState> {
     const { imageId, sizeBytes, touchedAt, state } = order;
     const image = await this.#host.catalogue.image(imageId);
-    if (image === undefined) throw gone(imageId);
+    if (image === undefined) throw uploadGone(imageId);
     return {
       image,
       offsetBytes: await this.#spool.sizeOf(imageId),
@@ -400,7 +325,7 @@ export class Imports implements AsyncDisposable {
   async #order(accountId: Id<'acc'>, imageId: Id<'img'>): Promise<ImportOrder> {
     const order = await this.#host.catalogue.importOrder(imageId);
     if (order?.accountId === accountId) return order;
-    throw gone(imageId);
+    throw uploadGone(imageId);
   }
 
   async #jobOf({ imageId, state }: ImportOrder): Promise<Job | undefined> {
@@ -412,6 +337,7 @@ export class Imports implements AsyncDisposable {
   async #fail(imageId: Id<'img'>, reason: unknown): Promise<void> {
     const words = isFailure(reason) ? reason.message : 'an error inside the daemon';
     await this.#host.catalogue.endImport(imageId, words);
+    this.#broken.delete(imageId);
     this.#files.forget(imageId);
     await this.#handed.forget(imageId);
     await this.#spool.remove(imageId);
@@ -437,46 +363,15 @@ export class Imports implements AsyncDisposable {
     const { catalogue, clock, log } = this.#host;
     for (const { imageId, state, touchedAt } of await catalogue.importOrders()) {
       const isOld = touchedAt + this.#limits.expiryMs <= clock.now();
-      if (state !== 'receiving' || !isOld || this.#receiving.has(imageId)) continue;
+      if (state !== 'receiving' || !isOld || this.#uploads.isSent(imageId)) continue;
       log.info('an abandoned upload is removed', { imageId });
       await this.#fail(imageId, new IngotError('ingest-expired', 'the upload was abandoned'));
     }
   }
 }
 
-function newRow(accountId: Id<'acc'>, request: ImportRequest, now: number): ImageRow {
-  return {
-    ...request.description,
-    id: newId('img'),
-    ownerId: accountId,
-    status: 'creating',
-    isPublic: false,
-    isOfficial: false,
-    isLocked: false,
-    createdAt: now,
-    virtualSizeBytes: 0,
-    gzipSizeBytes: 0,
-    addedBytes: 0,
-    plainDigest: undefined,
-    claimedDigest: undefined,
-    chunkRule: '',
-    pageCount: 0,
-    capture: {
-      consistency: 'crash-consistent',
-      freezeMs: 0,
-      filesystem: undefined,
-      source: sourceName(request),
-      freeSpace: request.freeSpace,
-    },
-  };
-}
-
-/** How people know what an image is made of. */
-function sourceName({ url, handover, description }: ImportRequest): string {
-  if (url !== undefined) return shownUrl(importUrl(url));
-  return handover?.name ?? description.name;
-}
-
-function gone(imageId: Id<'img'>): IngotError {
-  return new IngotError('image-not-found', `nothing is being sent for ${imageId}`, { imageId });
+/** More bytes do not mend it. */
+function isHopeless(thrown: unknown): boolean {
+  const codes = ['request-too-large', 'source-digest-mismatch', 'source-truncated'];
+  return isFailure(thrown) && codes.includes(thrown.code);
 }

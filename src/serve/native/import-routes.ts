@@ -59,7 +59,7 @@ function createRoutes(server: NativeServer, context: RouteContext, receiver: Rec
       const { body } = request;
       if (body instanceof Readable) {
         const query = uploadQuery.parse(request.query);
-        return answer(reply, await receiver.whole(request, requestOf(query)));
+        return answer(reply, await receiver.whole(request, reply, requestOf(query)));
       }
       const imports = backend.imports(access.caller(request));
       return answer(reply, await imports.begin(importFromWire(body)));
@@ -88,7 +88,7 @@ function createRoutes(server: NativeServer, context: RouteContext, receiver: Rec
       },
     },
     async (request, reply) =>
-      answer(reply, await receiver.whole(request, requestOf(request.query))),
+      answer(reply, await receiver.whole(request, reply, requestOf(request.query))),
   );
 }
 
@@ -152,9 +152,11 @@ class Receiver {
     this.#context = context;
   }
 
-  whole(request: FastifyRequest, about: ImportRequest): Promise<UploadState> {
+  whole(request: FastifyRequest, reply: FastifyReply, about: ImportRequest): Promise<UploadState> {
     return this.#take(request, (imports, body) =>
-      imports.upload(about, body, uploadPartOf('PUT', wholeOnly(request))),
+      imports.upload(about, body, uploadPartOf('PUT', wholeOnly(request)), (imageId) =>
+        tellPlace(request, reply, imageId),
+      ),
     );
   }
 
@@ -230,6 +232,25 @@ function stateHeaders(reply: FastifyReply, state: UploadState): FastifyReply {
   return reply.header('cache-control', 'no-store');
 }
 
+/**
+ * Tells where an upload in one request goes on if it breaks: an interim answer, and only to a client
+ * that shows that it knows resumable uploads. Others take any interim answer but 100 for the last one.
+ *
+ * @see draft-ietf-httpbis-resumable-upload section 4.2
+ */
+function tellPlace({ headers }: FastifyRequest, reply: FastifyReply, imageId: string): void {
+  if (headers['upload-complete'] === undefined) return;
+  const location = `${baseOf(reply)}/images/${imageId}/upload`;
+  reply.raw.socket?.write(
+    `HTTP/1.1 104 Upload Resumption Supported\r\nLocation: ${location}\r\n\r\n`,
+  );
+}
+
+/** The path of the API, as the client named it. */
+function baseOf(reply: FastifyReply): string {
+  return reply.request.url.replace(/\/images(?:[/?].*)?$/, '');
+}
+
 /** 202 once all has arrived; before that, where to go on. */
 function answer(
   reply: FastifyReply,
@@ -237,9 +258,8 @@ function answer(
   unfinished: 200 | 201 = 201,
 ): ReturnType<typeof importToWire> {
   const path = `images/${state.image.id}`;
-  const base = reply.request.url.replace(/\/images(?:[/?].*)?$/, '');
   stateHeaders(reply, state);
-  reply.header('location', `${base}/${path}${state.isReceiving ? '/upload' : ''}`);
+  reply.header('location', `${baseOf(reply)}/${path}${state.isReceiving ? '/upload' : ''}`);
   reply.code(state.isReceiving ? unfinished : 202);
   return importToWire(state);
 }

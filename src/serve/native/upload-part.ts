@@ -26,11 +26,12 @@ export function uploadPartOf(method: string, headers: IncomingHttpHeaders): Uplo
   }
   const bodyBytes = countField(headers, 'content-length');
   const end = bodyBytes === undefined ? undefined : (offset ?? 0) + bodyBytes;
-  const isLast = boolField(headers, 'upload-complete') ?? (offset === undefined || end === length);
+  const isWhole = offset === undefined || (end !== undefined && end === length);
+  const isLast = boolField(headers, 'upload-complete') ?? (isWhole || undefined);
   return {
     ...said,
     offsetBytes: offset ?? 'anew',
-    totalBytes: length ?? (isLast ? end : undefined),
+    totalBytes: length ?? (isLast === true ? end : undefined),
     isLast,
   };
 }
@@ -43,7 +44,11 @@ function rangePart(text: string): Pick<UploadPart, 'offsetBytes' | 'totalBytes' 
   if (match === null || end < start || (total !== undefined && end >= total)) {
     throw new IngotError('request-invalid', 'Content-Range is not of the form bytes A-B/SIZE');
   }
-  return { offsetBytes: start, totalBytes: total, isLast: end + 1 === total };
+  return {
+    offsetBytes: start,
+    totalBytes: total,
+    isLast: total === undefined ? undefined : end + 1 === total,
+  };
 }
 
 function countField(headers: IncomingHttpHeaders, name: string): number | undefined {

@@ -56,18 +56,31 @@ const newUpload = async (about: object = {}): Promise<WireImport> =>
   );
 
 /** Sends a part and breaks the connection before its end. */
-function breakOff(path: string, headers: Record<string, string>, bytes: Buffer): Promise<void> {
-  const { hostname, port, pathname } = new URL(`${client.api}${path}`);
+function breakOff(
+  path: string,
+  headers: Record<string, string>,
+  bytes: Buffer,
+  { method = 'PATCH', onPlace }: { method?: string; onPlace?: (location: string) => void } = {},
+): Promise<void> {
+  const { hostname, port, pathname, search } = new URL(`${client.api}${path}`);
   return new Promise((resolve) => {
     const sending = request({
       hostname,
       port,
-      path: pathname,
-      method: 'PATCH',
+      path: `${pathname}${search}`,
+      method,
       headers: { authorization: `Bearer ${client.token}`, ...headers, 'content-length': 999_999 },
     });
     sending.on('error', () => resolve());
-    sending.write(bytes, () => setImmediate(() => sending.destroy()));
+    if (onPlace === undefined) {
+      sending.write(bytes, () => setImmediate(() => sending.destroy()));
+    } else {
+      sending.write(bytes);
+      sending.on('information', ({ statusCode, headers: { location } }) => {
+        onPlace(`${statusCode} ${location}`);
+        setImmediate(() => sending.destroy());
+      });
+    }
     sending.on('close', () => resolve());
   });
 }
@@ -157,6 +170,38 @@ describe('an upload in one request', () => {
     assert.equal(await codeOf(sent), 'not-authorized');
     await nothingSpooled();
   });
+});
+
+test('an upload in one request that breaks off goes on in pieces', async () => {
+  const some = disk.subarray(0, 300_000);
+  const path = `/images?name=broken&sha256=${sha256(disk)}`;
+  let place = '';
+  await breakOff(path, { 'upload-complete': '?1' }, some, {
+    method: 'PUT',
+    onPlace: (location) => {
+      place = location;
+    },
+  });
+  const listed = await client.send('GET', '/images?status=creating');
+  const { images } = (await listed.json()) as { images: WireImage[] };
+  const image = images.find(({ name }) => name === 'broken');
+  assert.ok(image !== undefined);
+  const upload = `/images/${image.id}/upload`;
+  assert.equal(place, `104 /api/ingot/v1${upload}`);
+  let offset = 0;
+  for (let turn = 0; turn < 500 && offset < some.byteLength; turn++) {
+    const head = await client.send('HEAD', upload);
+    assert.equal(head.headers.get('upload-length'), '999999');
+    offset = Number(head.headers.get('upload-offset'));
+  }
+  assert.ok(offset > 0);
+  // A whole that has other bytes than were promised ends nowhere; nothing more is needed of it.
+  const headers = { 'upload-offset': `${offset}`, 'upload-complete': '?1' };
+  const rest = client.send('PATCH', upload, { headers, body: disk.subarray(offset) });
+  assert.equal(await codeOf(rest), 'request-invalid');
+  const anew = client.send('PUT', upload, { headers: {}, body: disk.subarray(0, 999_999) });
+  assert.equal(await codeOf(anew), 'source-digest-mismatch');
+  await nothingSpooled();
 });
 
 test('an upload that asks first is let in, or refused before its bytes', async () => {
