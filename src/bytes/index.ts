@@ -36,7 +36,11 @@ export {
   lookUp,
 } from './filesystems/file-tree.ts';
 export type { DiskState } from './filesystems/filesystem-map.ts';
-export { FILE_TREE_FILESYSTEMS, openFileTree } from './filesystems/open-file-tree.ts';
+export {
+  BOOT_TREE_FILESYSTEMS,
+  FILE_TREE_FILESYSTEMS,
+  openFileTree,
+} from './filesystems/open-file-tree.ts';
 export {
   GZIP_HEADER,
   GZIP_TRAILER_BYTES,

@@ -6,7 +6,7 @@ import { readPartitionTable } from '../partitions/partition-table.ts';
 import { readBtrfsMap } from './btrfs/btrfs-map.ts';
 import { readExtMap } from './ext/ext-map.ts';
 import { readF2fsMap } from './f2fs/f2fs-map.ts';
-import { readFatMap } from './fat-map.ts';
+import { readFatMap } from './fat/fat-map.ts';
 import { FileExtentList } from './file-extent-list.ts';
 import { type DiskState, type FilesystemMap, wholeMap } from './filesystem-map.ts';
 import { MetadataReader } from './metadata-reader.ts';

@@ -64,6 +64,8 @@ export interface FileTree {
   readonly filesystem: string;
   /** Whether the newest changes may still stand in the journal alone. */
   readonly needsRecovery: boolean;
+  /** Whether names that differ in case alone are the same. */
+  readonly foldsCase?: boolean;
   /** The top directory: what a mount without options shows. */
   root(): Promise<FileNode>;
   /** Reads an inode that a directory names. */
@@ -91,10 +93,17 @@ export async function lookUp(
   directory: FileNode,
   name: Buffer,
 ): Promise<FileNode | undefined> {
+  const wanted = tree.foldsCase === true ? foldedName(name) : undefined;
+  let similar: number | undefined;
   for await (const entry of tree.list(directory)) {
     if (entry.name.equals(name)) return await tree.node(entry.inode);
+    if (wanted !== undefined && foldedName(entry.name) === wanted) similar ??= entry.inode;
   }
-  return undefined;
+  return similar === undefined ? undefined : await tree.node(similar);
+}
+
+function foldedName(name: Buffer): string {
+  return name.toString().toLowerCase();
 }
 
 /** @throws IngotError `path-refused` */

@@ -1,5 +1,6 @@
 import { IngotError } from '../../base/index.ts';
 import {
+  BOOT_TREE_FILESYSTEMS,
   type DiskPartition,
   FILE_TREE_FILESYSTEMS,
   type FileTree,
@@ -20,8 +21,8 @@ export interface ImageTree {
  * Opens the filesystem of an image, or of one of its partitions.
  *
  * @param partition needed only when several could be meant
- * @throws IngotError `source-unsupported` when there is no ext2, ext3, ext4, XFS or btrfs; the message
- *   says what is there. `request-invalid` when several could be meant. `filesystem-malformed`
+ * @throws IngotError `source-unsupported` when there is no ext2, ext3, ext4, XFS, btrfs or FAT; the
+ *   message says what is there. `request-invalid` when several could be meant. `filesystem-malformed`
  */
 export async function openImageTree(
   reader: FeedReader,
@@ -49,7 +50,7 @@ async function openTree(
   const what = filesystem ?? 'no known filesystem';
   throw new IngotError(
     'source-unsupported',
-    `it holds ${what}; files can be read from ext2, ext3, ext4, XFS and btrfs`,
+    `it holds ${what}; files can be read from ext2, ext3, ext4, XFS, btrfs and FAT`,
   );
 }
 
@@ -65,15 +66,17 @@ function choosePartition(
       `there is no partition ${number}: ${listed(partitions)}`,
     );
   }
-  const readable = partitions.filter(({ filesystem = '' }) =>
-    FILE_TREE_FILESYSTEMS.includes(filesystem),
-  );
+  const holding = (names: readonly string[]): DiskPartition[] =>
+    partitions.filter(({ filesystem = '' }) => names.includes(filesystem));
+  // A boot partition is meant only where nothing else could be.
+  const systems = holding(FILE_TREE_FILESYSTEMS);
+  const readable = systems.length > 0 ? systems : holding(BOOT_TREE_FILESYSTEMS);
   const [only, ...others] = readable;
   if (only !== undefined && others.length === 0) return only;
   throw new IngotError(
     only === undefined ? 'source-unsupported' : 'request-invalid',
     only === undefined
-      ? `no partition holds ext2, ext3, ext4, XFS or btrfs: ${listed(partitions)}`
+      ? `no partition holds ext2, ext3, ext4, XFS, btrfs or FAT: ${listed(partitions)}`
       : `several partitions could be meant (IMAGE:PARTITION:PATH): ${listed(readable)}`,
   );
 }

@@ -12,7 +12,7 @@ Examples:
   ingot images cat img-y22uq:2:/boot/config.txt > config.txt
   ingot images cat img-y22uq:/etc/fstab img-9vxqi:/etc/fstab
 
-Links are followed inside the image. Filesystems ext2, ext3, ext4, XFS and btrfs can be read.
+Links are followed inside the image. Filesystems ext2, ext3, ext4, XFS, btrfs and FAT can be read.
 `;
 
 /** `ingot images cat`. */

@@ -26,7 +26,7 @@ Examples:
   ingot images diff --packages img-y22uq img-9vxqi only packages
   ingot images diff --json img-y22uq img-9vxqi | jq -r 'select(.change == "added").path'
 
-Contents are compared, not times. Filesystems ext2, ext3, ext4, XFS and btrfs can be read.
+Contents are compared, not times. Filesystems ext2, ext3, ext4, XFS, btrfs and FAT can be read.
 `;
 
 const SIGNS = { added: '+', removed: '-', changed: '~' } as const;

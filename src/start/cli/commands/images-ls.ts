@@ -20,7 +20,7 @@ Examples:
   ingot images ls -R img-y22uq:2:/boot          of partition 2, with everything below
   ingot images cat img-y22uq:/etc/os-release
 
-Nothing is mounted. Filesystems ext2, ext3, ext4, XFS and btrfs can be read, also in partitions.
+Nothing is mounted. Filesystems ext2, ext3, ext4, XFS, btrfs and FAT can be read, also in partitions.
 `;
 
 const KIND_LETTERS = {
