@@ -1,5 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, constants, existsSync, openSync, readdirSync, readSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf } from '../../src/base/index.ts';
@@ -84,6 +92,8 @@ export function guardPidOf(capturePid: number): Promise<number> {
 /** A process that writes one file and tells when it is done. */
 export interface Writer {
   isDone(): boolean;
+  /** Whether it waits in the kernel because its filesystem is frozen, or freezing. */
+  isHeldUp(): boolean;
   readonly done: Promise<void>;
 }
 
@@ -104,18 +114,38 @@ export function startWriter(folder: string): Writer {
       resolve();
     });
   });
-  return { isDone: () => isDone, done };
+  return { isDone: () => isDone, isHeldUp: () => !isDone && isHeldUp(child.pid), done };
 }
 
-/** Starts writers until one of them waits: then the filesystem is frozen. */
-export async function untilFrozen(folder: string, timeoutMs = 20_000): Promise<Writer> {
-  const deadline = performance.now() + timeoutMs;
-  while (performance.now() < deadline) {
-    const writer = startWriter(folder);
-    await Promise.race([writer.done, sleep(400)]);
-    if (!writer.isDone()) return writer;
+/**
+ * Looks at where a process is in the kernel. Who writes to a filesystem first waits until it is not
+ * frozen: for its `s_writers`, per-CPU semaphores.
+ */
+function isHeldUp(pid: number | undefined): boolean {
+  try {
+    const stack = readFileSync(`/proc/${pid}/stack`, 'latin1');
+    return (
+      /percpu_rwsem|percpu_down_read|sb_start_write/.test(stack) &&
+      /mnt_want_write|sb_start_write|vfs_write/.test(stack)
+    );
+  } catch (thrown) {
+    if (!['ENOENT', 'ESRCH'].includes(errnoOf(thrown) ?? '')) throw thrown;
+    return false; // It has ended.
   }
-  throw new Error(`${folder} did not freeze in ${timeoutMs} ms`);
+}
+
+/** Starts writers until the kernel holds one of them up: then the filesystem is frozen. */
+export async function untilFrozen(folder: string, timeoutMs = 20_000): Promise<Writer> {
+  let writer = startWriter(folder);
+  return eventually(
+    `a freeze of ${folder}`,
+    () => {
+      if (writer.isHeldUp()) return writer;
+      if (writer.isDone()) writer = startWriter(folder);
+      return undefined;
+    },
+    timeoutMs,
+  );
 }
 
 /** Whether a promise settles within a time. */

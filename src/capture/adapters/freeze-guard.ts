@@ -90,10 +90,7 @@ class GuardProcess implements FreezeGuard {
   async freeze(): Promise<void> {
     if (this.#phase !== 'ready') throw new Error(`the guard is ${this.#phase}, not ready`);
     const guardPid = this.#child.pid ?? 0;
-    this.#removeRecord = recordFreeze({
-      guardPid,
-      mounts: this.#mounts.map(({ mountPoint, device }) => ({ mountPoint, device })),
-    });
+    this.#removeRecord = recordFreeze({ guardPid, mounts: this.#mounts });
     this.#phase = 'freezing';
     this.#frozenAt = this.#clock.monotonic();
     const { maxFreezeMs, maxStallMs } = this.#limits;

@@ -4,15 +4,16 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf } from '../../base/index.ts';
 import { FROZEN_RECORDS } from '../freeze.ts';
-import { parseMountInfo } from '../mount-table.ts';
+import { type MountEntry, parseMountInfo } from '../mount-table.ts';
 import { thawFilesystem } from './libc.ts';
-import { superBlockOf } from './mount-lookup.ts';
+import { diskSequenceOf, mountOf, superBlockOf } from './mount-lookup.ts';
 
 /** A process by number and start, so that a number used again is not taken for it. */
 interface ProcessStamp {
@@ -24,15 +25,24 @@ interface ProcessStamp {
 interface FrozenRecord {
   readonly version: 1;
   readonly bootId: string;
+  /** Where the numbers of the processes count: `pid:[4026531836]`. */
+  readonly pidNamespace?: string | undefined;
   readonly capture: ProcessStamp;
   readonly guard: ProcessStamp;
   readonly writtenAt: string;
-  readonly mounts: readonly {
-    readonly mountPoint: string;
-    /** `major:minor` of the filesystem. */
-    readonly device: string;
-  }[];
+  readonly mounts: readonly FrozenMount[];
 }
+
+interface FrozenMount {
+  readonly mountPoint: string;
+  /** `major:minor` of the filesystem. */
+  readonly device: string;
+  /** The attachment of its disk: the number may be another disk's by the time it is read. */
+  readonly diskSequence?: string | undefined;
+}
+
+/** The namespace of the machine's first process, which sees all others (linux/proc_ns.h). */
+const FIRST_PID_NAMESPACE = 'pid:[4026531836]';
 
 function bootId(): string {
   return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
@@ -50,8 +60,31 @@ function startTicks(pid: number): string | undefined {
   }
 }
 
-function isAlive(stamp: ProcessStamp): boolean {
-  return startTicks(stamp.pid) === stamp.startTicks;
+function pidNamespaceOf(pid: string): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/pid`);
+  } catch {
+    return undefined; // The process has ended.
+  }
+}
+
+/**
+ * Tells whether a record is a leftover: its capture and its guard are gone.
+ *
+ * Numbers of another namespace say nothing here. From the first one it can be seen whether anybody
+ * of that namespace lives: then it is left to them. From anywhere else it cannot.
+ */
+function isLeftover({ pidNamespace, capture, guard }: FrozenRecord): boolean {
+  const own = pidNamespaceOf('self');
+  if (pidNamespace === undefined || pidNamespace === own) {
+    return ![capture, guard].some((stamp) => startTicks(stamp.pid) === stamp.startTicks);
+  }
+  if (own !== FIRST_PID_NAMESPACE) return false;
+  return !processes().some((pid) => pidNamespaceOf(pid) === pidNamespace);
+}
+
+function processes(): string[] {
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name));
 }
 
 /**
@@ -60,17 +93,33 @@ function isAlive(stamp: ProcessStamp): boolean {
  * @returns removes the record
  */
 export function recordFreeze(
-  { guardPid, mounts }: { readonly guardPid: number; readonly mounts: FrozenRecord['mounts'] },
+  {
+    guardPid,
+    mounts,
+  }: {
+    readonly guardPid: number;
+    /** `fd`: any descriptor on the filesystem. */
+    readonly mounts: readonly {
+      readonly fd: number;
+      readonly mountPoint: string;
+      readonly device: string;
+    }[];
+  },
   folder: string = FROZEN_RECORDS,
 ): () => void {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const record: FrozenRecord = {
     version: 1,
     bootId: bootId(),
+    pidNamespace: pidNamespaceOf('self'),
     capture: { pid: process.pid, startTicks: startTicks(process.pid) ?? '' },
     guard: { pid: guardPid, startTicks: startTicks(guardPid) ?? '' },
     writtenAt: new Date().toISOString(),
-    mounts,
+    mounts: mounts.map(({ fd, mountPoint, device }): FrozenMount => {
+      const entry = mountOf(fd);
+      const diskSequence = entry === undefined ? undefined : diskSequenceOf(entry);
+      return { mountPoint, device, diskSequence };
+    }),
   };
   const path = join(folder, `${process.pid}-${guardPid}.json`);
   writeFileSync(path, JSON.stringify(record), { flag: 'wx', mode: 0o600 });
@@ -93,9 +142,11 @@ function parseRecord(path: string): FrozenRecord | undefined {
 }
 
 /** Every path by which some process reaches a filesystem; root sees all of them. */
-function* pathsTo(device: string): Generator<string> {
+function* pathsTo(
+  device: string,
+): Generator<{ readonly path: string; readonly entry: MountEntry }> {
   const seen = new Set<string>();
-  for (const pid of ['self', ...readdirSync('/proc').filter((name) => /^\d+$/.test(name))]) {
+  for (const pid of ['self', ...processes()]) {
     let text: string;
     try {
       text = readFileSync(`/proc/${pid}/mountinfo`, 'utf8');
@@ -106,7 +157,8 @@ function* pathsTo(device: string): Generator<string> {
     if (seen.has(text)) continue;
     seen.add(text);
     for (const entry of parseMountInfo(text)) {
-      if (entry.device === device) yield `/proc/${pid}/root${entry.mountPoint}`;
+      if (entry.device !== device) continue;
+      yield { path: `/proc/${pid}/root${entry.mountPoint}`, entry };
     }
   }
 }
@@ -115,11 +167,17 @@ function* pathsTo(device: string): Generator<string> {
  * Thaws one filesystem that a record names, through any mount of it that can be reached, also in
  * other mount namespaces.
  *
- * @returns `unreachable` when it is mounted and every mount of it is covered
+ * @returns `not-mounted` also when its number is that of another disk by now; `unreachable` when it
+ *   is mounted and every mount of it is covered
  */
-function thawDevice(device: string): 'thawed' | 'not-frozen' | 'not-mounted' | 'unreachable' {
+function thawMount({
+  device,
+  diskSequence,
+}: FrozenMount): 'thawed' | 'not-frozen' | 'not-mounted' | 'unreachable' {
   let isMounted = false;
-  for (const path of pathsTo(device)) {
+  for (const { path, entry } of pathsTo(device)) {
+    // What is frozen on a disk that came later was frozen by somebody else, who wants it so.
+    if (diskSequence !== undefined && diskSequenceOf(entry) !== diskSequence) continue;
     isMounted = true;
     let fd: number;
     try {
@@ -163,11 +221,11 @@ export function recoverFrozen(folder: string): string[] {
       rmSync(path, { force: true });
       continue;
     }
-    if (isAlive(record.capture) || isAlive(record.guard)) continue;
+    if (!isLeftover(record)) continue;
     let isDone = true;
-    for (const { device, mountPoint } of record.mounts) {
-      const result = thawDevice(device);
-      if (result === 'thawed') thawed.push(mountPoint);
+    for (const mount of record.mounts) {
+      const result = thawMount(mount);
+      if (result === 'thawed') thawed.push(mount.mountPoint);
       if (result === 'unreachable') isDone = false;
     }
     if (isDone) rmSync(path, { force: true });

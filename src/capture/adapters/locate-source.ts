@@ -4,7 +4,7 @@ import { errnoOf, IngotError } from '../../base/index.ts';
 import { formatDeviceNumber, type MountEntry, mountOption } from '../mount-table.ts';
 import type { FreezeMount } from './freeze-guard.ts';
 import { btrfsDeviceCount } from './libc.ts';
-import { mountOf, readMountTable } from './mount-lookup.ts';
+import { mountOf, readMountTable, sourceDeviceOf } from './mount-lookup.ts';
 
 /** What a path turned out to be. */
 type LocatedSource =
@@ -77,17 +77,6 @@ function listFolder(path: string): string[] {
     return readdirSync(path);
   } catch {
     return [];
-  }
-}
-
-/** The number of the device that a mount names as its source, where it names one. */
-function sourceDeviceOf(entry: MountEntry): string | undefined {
-  if (!entry.source.startsWith('/')) return undefined;
-  try {
-    const stat = statSync(entry.source, { bigint: true });
-    return stat.isBlockDevice() ? formatDeviceNumber(stat.rdev) : undefined;
-  } catch {
-    return undefined;
   }
 }
 

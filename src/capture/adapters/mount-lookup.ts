@@ -1,4 +1,5 @@
-import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync, statSync } from 'node:fs';
+import { errnoOf } from '../../base/index.ts';
 import {
   formatDeviceNumber,
   type MountEntry,
@@ -35,6 +36,38 @@ export function mountOf(
  */
 export function superBlockOf(fd: number): string {
   return mountOf(fd)?.device ?? formatDeviceNumber(fstatSync(fd, { bigint: true }).dev);
+}
+
+/** @returns the number of the block device that a mount names as its source, where it names one */
+export function sourceDeviceOf(entry: MountEntry): string | undefined {
+  if (!entry.source.startsWith('/')) return undefined;
+  try {
+    const stat = statSync(entry.source, { bigint: true });
+    return stat.isBlockDevice() ? formatDeviceNumber(stat.rdev) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Tells one disk from the next under the same number: each time that a disk, card or loop device is
+ * attached, the kernel gives it the next number of this sequence.
+ *
+ * @returns undefined where no block device is, or the kernel is older than 5.15
+ * @see Documentation/ABI/stable/sysfs-block `diskseq`
+ */
+export function diskSequenceOf(entry: MountEntry): string | undefined {
+  const device = entry.device.startsWith('0:') ? sourceDeviceOf(entry) : entry.device;
+  if (device === undefined) return undefined;
+  // A partition has that of its disk.
+  for (const folder of [device, `${device}/..`]) {
+    try {
+      return readFileSync(`/sys/dev/block/${folder}/diskseq`, 'latin1').trim();
+    } catch (thrown) {
+      if (!['ENOENT', 'ENOTDIR'].includes(errnoOf(thrown) ?? '')) throw thrown;
+    }
+  }
+  return undefined;
 }
 
 /** @returns the path of the file behind a loop device, or undefined */
