@@ -13,6 +13,9 @@ const LOGIN_SILENCE_MS = 180_000;
 /** How long the device's shell may take to thaw and end by itself. */
 const END_GRACE_MS = 3000;
 
+/** What may have come and wait; then the pipe fills up. */
+const MAX_HELD_BYTES = 512 * 1024;
+
 type Child = ChildProcessByStdio<Writable, Readable, Readable>;
 
 /** A child process whose stdin and stdout lead to a shell on the device. */
@@ -21,6 +24,7 @@ export class ProcessChannel implements DeviceChannel {
   readonly ended: Promise<ChannelEnd>;
   readonly output: AsyncIterator<Buffer, undefined>;
   readonly #child: Child;
+  readonly #pieces: PieceQueue;
   #stderr = '';
   #counts = new Map<string, number>();
   #wakeStderr: () => void = () => undefined;
@@ -45,6 +49,7 @@ export class ProcessChannel implements DeviceChannel {
     child.stderr.on('data', (text: string) => this.#hear(text));
     // Whatever cannot be sent any more shows as the end of the output.
     child.stdin.on('error', () => undefined);
+    this.#pieces = new PieceQueue(child.stdout);
     this.output = this.#read();
   }
 
@@ -93,17 +98,16 @@ export class ProcessChannel implements DeviceChannel {
   }
 
   async *#read(): AsyncGenerator<Buffer, undefined> {
-    const pieces = this.#child.stdout[Symbol.asyncIterator]() as AsyncIterator<Buffer, undefined>;
     let silenceMs = LOGIN_SILENCE_MS;
     for (;;) {
-      const next = await withDeadline(pieces.next(), silenceMs);
+      const next = await this.#pieces.next(silenceMs);
       if (next === 'late') {
         this.#child.kill('SIGKILL');
         throw new IngotError('ssh-failed', `${this.name} was silent for ${silenceMs / 1000} s`);
       }
-      if (next.done === true) break;
+      if (next === undefined) break;
       silenceMs = MAX_SILENCE_MS;
-      yield next.value;
+      yield next;
     }
     // A connection whose output is over has nothing more to give.
     const killer = setTimeout(() => this.#child.kill('SIGKILL'), END_GRACE_MS);
@@ -121,15 +125,58 @@ export class ProcessChannel implements DeviceChannel {
   }
 }
 
-async function withDeadline<T>(promise: Promise<T>, ms: number): Promise<T | 'late'> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<'late'>((resolve) => {
-    timer = setTimeout(() => resolve('late'), ms);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
+/** What came out of a pipe and was not taken yet. */
+class PieceQueue {
+  readonly #pipe: Readable;
+  readonly #pieces: Buffer[] = [];
+  #heldBytes = 0;
+  #isOver = false;
+  #failure: unknown;
+  #wake: (how: 'come' | 'late') => void = () => undefined;
+
+  constructor(pipe: Readable) {
+    this.#pipe = pipe;
+    pipe.on('data', (piece: Buffer) => {
+      this.#pieces.push(piece);
+      this.#heldBytes += piece.length;
+      if (this.#heldBytes >= MAX_HELD_BYTES) pipe.pause();
+      this.#wake('come');
+    });
+    const end = (): void => {
+      this.#isOver = true;
+      this.#wake('come');
+    };
+    pipe.once('end', end);
+    pipe.once('close', end);
+    pipe.once('error', (thrown) => {
+      this.#failure = thrown;
+      end();
+    });
+  }
+
+  /** @returns undefined at the end; `late` when nothing came for so long */
+  async next(timeoutMs: number): Promise<Buffer | 'late' | undefined> {
+    if (this.#pieces.length === 0 && !this.#isOver && (await this.#come(timeoutMs)) === 'late') {
+      return 'late';
+    }
+    const piece = this.#pieces.shift();
+    if (piece === undefined) {
+      if (this.#failure !== undefined) throw this.#failure;
+      return undefined;
+    }
+    this.#heldBytes -= piece.length;
+    if (this.#pipe.isPaused() && this.#heldBytes < MAX_HELD_BYTES / 2) this.#pipe.resume();
+    return piece;
+  }
+
+  #come(timeoutMs: number): Promise<'come' | 'late'> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => this.#wake('late'), timeoutMs);
+      this.#wake = (how) => {
+        clearTimeout(timer);
+        resolve(how);
+      };
+    });
   }
 }
 

@@ -13,7 +13,9 @@ const BATCHES_AHEAD = 3;
 const BATCHES_BEHIND = 1;
 /** Metadata is read in small pieces that lie together: one request brings their neighbours. */
 const WINDOW_BYTES = 128 * 1024;
-const MAX_WINDOWS = 128;
+const MAX_WINDOWS = 192;
+/** Windows that are read at once where the one before was wanted too: trees lie in long runs. */
+const MAX_RUN = 8;
 
 /** A batch, once it was asked for. */
 interface Batch extends RangeBatch {
@@ -50,6 +52,8 @@ export class RemoteReader implements DiskReader {
   /** Tells what will be read, in ascending order; ends an earlier plan. */
   plan(extents: readonly Extent[]): void {
     for (const { bytes } of this.#batches) bytes?.drop();
+    // What led to the plan is read, and its memory is of better use now.
+    this.#windows.clear();
     this.#batches = planBatches(extents, { sizeBytes: this.sizeBytes }).map((batch) => ({
       ...batch,
       coming: undefined,
@@ -93,7 +97,6 @@ export class RemoteReader implements DiskReader {
   }
 
   async dropStale(): Promise<void> {
-    this.#windows.clear();
     this.plan([]);
     if (!this.#isDirect) await this.#session.flush();
   }
@@ -184,11 +187,21 @@ export class RemoteReader implements DiskReader {
   #window(start: number): Promise<Buffer> {
     const known = this.#windows.get(start);
     if (known !== undefined) return known;
+    const isRun = this.#windows.has(start - WINDOW_BYTES);
+    let end = start + WINDOW_BYTES;
+    const limit = isRun ? Math.min(start + MAX_RUN * WINDOW_BYTES, this.sizeBytes) : end;
+    while (end < limit && !this.#windows.has(end)) end += WINDOW_BYTES;
+    const run = this.#readRange(start, Math.min(end, this.sizeBytes));
+    for (let at = start; at < end; at += WINDOW_BYTES) {
+      this.#keepWindow(at, cut(run, at - start));
+    }
+    return this.#windows.get(start) ?? run;
+  }
+
+  #keepWindow(start: number, window: Promise<Buffer>): void {
     const [oldest] = this.#windows.keys();
     if (oldest !== undefined && this.#windows.size >= MAX_WINDOWS) this.#windows.delete(oldest);
-    const window = this.#readRange(start, Math.min(start + WINDOW_BYTES, this.sizeBytes));
     this.#windows.set(start, quietly(window));
-    return window;
   }
 
   async #readRange(offsetBytes: number, end: number): Promise<Buffer> {
@@ -198,6 +211,11 @@ export class RemoteReader implements DiskReader {
     const bytes = await this.#session.readRanges([range], this.#codec);
     return bytes.subarray(offsetBytes - from, end - from);
   }
+}
+
+/** Takes a window out of a run of them. */
+async function cut(run: Promise<Buffer>, startBytes: number): Promise<Buffer> {
+  return (await run).subarray(startBytes, startBytes + WINDOW_BYTES);
 }
 
 /** A batch that nobody reads any more may fail without anybody to hear of it. */
