@@ -144,6 +144,15 @@ export {
   WIRE_CODECS,
   type WireCodec,
 } from './pull-frame.ts';
+export {
+  encodePullFileHead,
+  encodePullRecord,
+  PULL_FILE_HEAD_BYTES,
+  PULL_RECORD_HEAD_BYTES,
+  parsePullFileHead,
+  parsePullRecord,
+  parsePullRecordHead,
+} from './pull-record.ts';
 export { pushJoined } from './push-joined.ts';
 export { releaseMemory } from './release-memory.ts';
 export { parseRpmHeader } from './rpm-header.ts';

@@ -60,6 +60,14 @@ export function startIngot(
   return { child, pid: child.pid ?? 0, ended };
 }
 
+/** Finds the child of a process by its name. */
+export function childOf(pid: number, name: string): number {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ');
+  const child = children.find((id) => readFileSync(`/proc/${id}/comm`, 'utf8').trim() === name);
+  if (child === undefined) throw new Error(`process ${pid} has no ${name}`);
+  return Number(child);
+}
+
 /** Runs `ingot` to its end. */
 export function ingot(...args: readonly string[]): Promise<Ending> {
   return startIngot(args).ended;

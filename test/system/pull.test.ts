@@ -19,6 +19,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
+  childOf,
   type Ending,
   eventually,
   openPipe,
@@ -75,18 +76,6 @@ function writeTree(folder: string): void {
 async function assertThawed(folder: string): Promise<void> {
   const writer = startWriter(folder);
   assert.ok(await settlesWithin(writer.done, 3000), `${folder} is still frozen`);
-}
-
-/** The pid of the ssh that a command started. */
-function sshOf(pid: number): number {
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ');
-  const ssh = children.map(Number).find((child) => nameOf(child) === 'ssh');
-  if (ssh === undefined) throw new Error(`process ${pid} has no ssh among ${children.join(' ')}`);
-  return ssh;
-}
-
-function nameOf(pid: number): string {
-  return readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
 }
 
 function parentOf(pid: number): number {
@@ -289,7 +278,7 @@ describe('snapshot pull over a real sshd', { skip: missing ?? false }, () => {
   });
 
   testFrozen('a killed ssh thaws at once and fails the capture', async ({ command, disk }) => {
-    process.kill(sshOf(command.pid), 'SIGKILL');
+    process.kill(childOf(command.pid, 'ssh'), 'SIGKILL');
     assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 4000), 'still frozen');
   });
 
@@ -308,7 +297,7 @@ describe('snapshot pull over a real sshd', { skip: missing ?? false }, () => {
   );
 
   testFrozen('a still ssh thaws after the beats are missed', async ({ command, disk }) => {
-    const ssh = sshOf(command.pid);
+    const ssh = childOf(command.pid, 'ssh');
     process.kill(ssh, 'SIGSTOP');
     try {
       const writer = startWriter(disk.mountPoint);
@@ -340,7 +329,7 @@ describe('snapshot pull over a real sshd', { skip: missing ?? false }, () => {
     const command = startIngot(pullWords(disk, '--wire', 'zstd', '-o', output));
     await eventually('a transfer that waits', () => (held.isWaiting() ? true : undefined));
     await assertThawed(disk.mountPoint);
-    process.kill(sshOf(command.pid), 'SIGKILL');
+    process.kill(childOf(command.pid, 'ssh'), 'SIGKILL');
     const { status, stderr } = await command.ended;
     assert.equal(status, SOURCE_TRUNCATED, stderr);
     assert.equal(existsSync(output), false);

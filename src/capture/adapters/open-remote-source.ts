@@ -10,11 +10,12 @@ import { type DeviceFacts, parseDeviceFacts, parseDeviceProvides } from '../remo
 import type { DeviceSession, FreezePlan, SumTool } from '../remote/device-session.ts';
 import { locateRemote, type RemoteSource, snapshotPlan } from '../remote/locate-remote.ts';
 import { type AskPassword, logIn, SESSION_COMMAND } from '../remote/log-in.ts';
-import { Mirror, type MirrorSpool } from '../remote/mirror.ts';
+import { Mirror } from '../remote/mirror.ts';
 import { MirroredReader } from '../remote/mirrored-reader.ts';
 import { Precopy } from '../remote/precopy.ts';
 import { RemoteGuard } from '../remote/remote-guard.ts';
 import { RemoteReader } from '../remote/remote-reader.ts';
+import type { MirrorSpool } from '../remote/spool-records.ts';
 import { parseSshTarget } from '../remote/ssh-target.ts';
 import type { CaptureFacts, SnapshotPass, SnapshotSource } from '../snapshot-source.ts';
 import { filesystemsBelowPath } from './mount-lookup.ts';
@@ -43,6 +44,8 @@ export interface RemoteRequest {
    * not lie on what freezes: name its folder among `forbiddenPaths`.
    */
   readonly openSpool?: (() => Promise<MirrorSpool>) | undefined;
+  /** True: refuse a source that would not go through the spool. */
+  readonly mustSpool?: boolean | undefined;
   /** Hears of a pre-copy. Nothing is said while something is frozen. */
   readonly onProgress?: OnProgress | undefined;
   /** Called when that is over, and once more when the source is disposed. */
@@ -193,6 +196,12 @@ async function openSnapshot(
   if (guard !== undefined) undo.use(guard);
   const tool = precopyTool(opened, request);
   if (request.openSpool === undefined || tool === undefined) {
+    if (request.mustSpool === true) {
+      throw new IngotError(
+        'request-invalid',
+        'a pull can be gone on with only where something is frozen (and no LVM snapshot taken), and the device has b2sum or sha256sum',
+      );
+    }
     const plan = (extents: readonly Extent[]): void => remote.plan(extents);
     const parts = snapshotParts(opened, request, { reader: remote, guard, plan });
     const snapshot = new DiskSnapshot({ ...parts, owned: undo.move() });
@@ -227,7 +236,7 @@ async function openSnapshot(
     onProgress,
     onLiveEnd,
   });
-  return new RemoteSnapshot(snapshot, { session, arch: facts.arch, precopy });
+  return new RemoteSnapshot(snapshot, { session, arch: facts.arch, precopy, spool });
 }
 
 /** A snapshot whose last pass also ends the session, so that a stream that was cut is no success. */
@@ -240,6 +249,7 @@ class RemoteSnapshot implements CapturedDevice {
   readonly #snapshot: DiskSnapshot;
   readonly #session: DeviceSession;
   readonly #precopy: Precopy | undefined;
+  readonly #spool: MirrorSpool | undefined;
 
   constructor(
     snapshot: DiskSnapshot,
@@ -247,12 +257,14 @@ class RemoteSnapshot implements CapturedDevice {
       readonly session: DeviceSession;
       readonly arch: string;
       readonly precopy?: Precopy;
+      readonly spool?: MirrorSpool;
     },
   ) {
     this.arch = setup.arch;
     this.#snapshot = snapshot;
     this.#session = setup.session;
     this.#precopy = setup.precopy;
+    this.#spool = setup.spool;
     this.sizeBytes = snapshot.sizeBytes;
   }
 
@@ -278,6 +290,10 @@ class RemoteSnapshot implements CapturedDevice {
         if (kind === 'frozen') await this.#session.end();
       },
     };
+  }
+
+  async delivered(): Promise<void> {
+    await this.#spool?.remove?.();
   }
 
   async provides(): Promise<ReadonlyMap<string, string>> {
@@ -317,6 +333,8 @@ export interface CapturedDevice extends SnapshotSource {
    * @returns nothing where there is no client
    */
   provides(): Promise<ReadonlyMap<string, string>>;
+  /** Tells that the image is safe, so that nobody will go on with this pull. */
+  delivered(): Promise<void>;
 }
 
 /**

@@ -6,20 +6,26 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { systemClock } from '../../base/index.ts';
+import { isFailure, systemClock } from '../../base/index.ts';
 import { type Extent, mergeExtents } from '../../bytes/index.ts';
 import { ProcessChannel } from '../adapters/ssh-channel.ts';
 import { ByteQueue } from './byte-queue.ts';
 import { DeviceSession } from './device-session.ts';
-import { Mirror, type MirrorSpool } from './mirror.ts';
+import { Mirror } from './mirror.ts';
+import type { MirrorSpool } from './spool-records.ts';
 
 const SCRIPT = join(import.meta.dirname, '../adapters/device-script.sh');
 const SIZE_BYTES = 9 * 1024 * 1024 + 1536;
 
-/** A spool in memory. */
-function memorySpool(): MirrorSpool {
-  let all = Buffer.alloc(0);
+/** A spool in memory. @param left what an earlier run left in it */
+function memorySpool(left: Buffer = Buffer.alloc(0)): MirrorSpool & { all(): Buffer } {
+  let all = left;
   return {
+    sizeBytes: left.length,
+    all: () => all,
+    truncate: async (sizeBytes) => {
+      all = all.subarray(0, sizeBytes);
+    },
     append: async (bytes) => {
       all = Buffer.concat([all, bytes]);
     },
@@ -81,6 +87,7 @@ for (const { codec, tool, log } of [
           const told = log === 'lost' ? undefined : changes.map(blockAt);
           const tell = log === 'none' ? {} : { changes: async () => told };
           const mirror = new Mirror({ ...setup, ...tell, onAnswer: () => undefined });
+          await mirror.recall();
           await mirror.complete(live);
           for (const at of changes) content[at] = (content[at] ?? 0) ^ 0xff;
           writeFileSync(disk, content);
@@ -122,12 +129,84 @@ test('a mirror with a log fetches what was written, and nothing else', async () 
       ],
       onAnswer: () => undefined,
     });
+    await mirror.recall();
     await mirror.complete([{ offsetBytes: 0, lengthBytes: 40_960 }]);
     assert.equal(await mirror.refresh(), 8192);
     assert.equal(mirror.lengthBytes, 40_960);
     await session.end();
   } finally {
     rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test('a mirror goes on with what another one left, whatever happened to it', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ingot-mirror-'));
+  try {
+    const disk = join(folder, 'disk');
+    const content = randomBytes(SIZE_BYTES);
+    const whole = [{ offsetBytes: 0, lengthBytes: SIZE_BYTES }];
+    writeFileSync(disk, content);
+    await using session = await openSession(disk);
+    const setup = {
+      session,
+      sizeBytes: SIZE_BYTES,
+      codec: 'zstd',
+      tool: 'b2sum',
+      onAnswer: () => undefined,
+    } as const;
+    const spool = memorySpool();
+    const log = [{ offsetBytes: 5 * 1024 * 1024, lengthBytes: 512 }];
+    const first = new Mirror({ ...setup, spool, changes: async () => log });
+    await first.recall();
+    await first.complete(whole);
+    content.fill(7, 5 * 1024 * 1024, 5 * 1024 * 1024 + 512);
+    writeFileSync(disk, content);
+    await first.refresh();
+    const left = spool.all();
+    // Nothing, the beginning of a file, all but the last frame, and all.
+    const scene = fc.record({
+      keptBytes: fc.constantFrom(0, 32, 40, left.length - 1, left.length),
+      damageAt: fc.option(fc.integer({ min: 32, max: left.length - 1 })),
+      change: fc.option(fc.integer({ min: 0, max: SIZE_BYTES - 1 })),
+    });
+    await fc.assert(
+      fc.asyncProperty(scene, async ({ keptBytes, damageAt, change }) => {
+        const bytes = Buffer.from(left.subarray(0, keptBytes));
+        if (damageAt !== null && damageAt < keptBytes) {
+          bytes[damageAt] = (bytes[damageAt] ?? 0) ^ 0x10;
+        }
+        if (change !== null) content[change] = (content[change] ?? 0) ^ 0xff;
+        writeFileSync(disk, content);
+        const mirror = new Mirror({ ...setup, spool: memorySpool(bytes) });
+        const recalledBytes = await mirror.recall();
+        const isUntouched = change === null && damageAt === null && keptBytes === left.length;
+        if (isUntouched) assert.equal(recalledBytes, SIZE_BYTES);
+        await mirror.complete(whole);
+        const all = Buffer.alloc(SIZE_BYTES);
+        assert.ok((await mirror.readInto(0, all)) && all.equals(content));
+        if (change !== null) content[change] = (content[change] ?? 0) ^ 0xff;
+      }),
+      { numRuns: 12, examples: [[{ keptBytes: left.length, damageAt: null, change: null }]] },
+    );
+    await session.end();
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test('a file that is something else is refused, and of another disk too', async () => {
+  const session = {} as DeviceSession;
+  const setup = { session, codec: 'zstd', tool: 'b2sum', onAnswer: () => undefined } as const;
+  const spool = memorySpool();
+  const empty = new Mirror({ ...setup, sizeBytes: SIZE_BYTES, spool });
+  assert.equal(await empty.recall(), 0);
+  for (const [left, sizeBytes] of [
+    [spool.all(), SIZE_BYTES + 512],
+    [Buffer.from('my notes'), SIZE_BYTES],
+    [Buffer.alloc(100), SIZE_BYTES],
+  ] as const) {
+    const mirror = new Mirror({ ...setup, sizeBytes, spool: memorySpool(left) });
+    await assert.rejects(mirror.recall(), (thrown) => isFailure(thrown, 'request-invalid'));
   }
 });
 
@@ -145,6 +224,7 @@ test('a mirror asks for nothing that is there and did not change', async () => {
       spool: memorySpool(),
       onAnswer: () => undefined,
     });
+    await mirror.recall();
     await mirror.complete([{ offsetBytes: 0, lengthBytes: SIZE_BYTES }]);
     assert.equal(await mirror.refresh(), 0);
     await mirror.complete([{ offsetBytes: 4096, lengthBytes: 4096 }]);

@@ -1,6 +1,7 @@
-import { hash } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { zstdCompress } from 'node:zlib';
+import { isFailure } from '../../base/index.ts';
 import {
   type Extent,
   mergeExtents,
@@ -21,6 +22,7 @@ import {
   type RangeBatch,
   subtract,
 } from './plan-batches.ts';
+import { type MirrorSpool, type SpooledFrame, SpoolRecords } from './spool-records.ts';
 import { unpackFrame, type WirePayload } from './wire-payload.ts';
 
 /** Batches that are asked for before the first of them is here. */
@@ -34,23 +36,11 @@ const MAX_UNPACKED = 4;
 
 const pack = promisify(zstdCompress);
 
-/** Where a mirror keeps what came over: added at the end, read anywhere. */
-export interface MirrorSpool extends AsyncDisposable {
-  /** @throws IngotError `target-full` */
-  append(bytes: Uint8Array): Promise<void>;
-  /** @returns exactly these bytes */
-  read(offsetBytes: number, lengthBytes: number): Promise<Buffer>;
-}
-
 /** A batch that is here, as a zstd frame in the spool. */
-interface Mirrored {
-  /** What was asked for. */
-  readonly ranges: readonly Extent[];
+interface Mirrored extends SpooledFrame {
   readonly lengthBytes: number;
-  /** Of the plain bytes; undefined until somebody asks for it. */
+  /** Of what still holds; undefined until somebody asks for it. */
   digest: string | undefined;
-  readonly frameOffsetBytes: number;
-  readonly frameBytes: number;
   /** What of it still holds. */
   parts: readonly MirroredRange[];
 }
@@ -90,12 +80,33 @@ export class Mirror {
   /** In disk order. */
   #ranges: readonly MirroredRange[] = [];
   #batches: readonly Mirrored[] = [];
-  #spooledBytes = 0;
+  readonly #records: SpoolRecords;
   readonly #copies = new LentCopies();
   readonly #unpacked = new Map<Mirrored, KeptBytes>();
 
   constructor(setup: MirrorSetup) {
     this.#setup = setup;
+    this.#records = new SpoolRecords(setup.spool);
+  }
+
+  /**
+   * Takes over what an earlier mirror left in the spool, as far as it is still so. Call it first.
+   *
+   * @returns the plain bytes that need not be fetched
+   */
+  async recall(): Promise<number> {
+    const batches: Mirrored[] = [];
+    const newer: Extent[] = [];
+    for (const frame of (await this.#records.open(this.#setup.sizeBytes)).toReversed()) {
+      const batch = mirrored(frame);
+      batch.parts = batch.parts.flatMap((part) => cutPart(part, subtract(part, newer)));
+      if (batch.parts.length > 0) batches.push(batch);
+      for (const part of batch.parts) newer.splice(firstBehind(newer, part.offsetBytes), 0, part);
+    }
+    this.#hold(batches);
+    // Nobody logged what was written since then. What differs comes with the rest.
+    if (this.#batches.length > 0) await this.#findChanged();
+    return this.lengthBytes;
   }
 
   /** Plain bytes that are here. */
@@ -122,10 +133,8 @@ export class Mirror {
   async refresh(): Promise<number> {
     const { sizeBytes, changes } = this.#setup;
     const written = await changes?.();
-    const stale =
-      written === undefined
-        ? await this.#findChanged()
-        : planBatches(this.#forget(written), { sizeBytes, joinGapBytes: 0 });
+    const changed = written === undefined ? await this.#findChanged() : this.#forget(written);
+    const stale = planBatches(changed, { sizeBytes, joinGapBytes: 0 });
     await this.#add(stale);
     return stale.reduce((sum, { ranges }) => sum + totalBytes(ranges), 0);
   }
@@ -178,7 +187,7 @@ export class Mirror {
   }
 
   /** Drops the batches whose digest is another one on the device. @returns what they held */
-  async #findChanged(): Promise<readonly RangeBatch[]> {
+  async #findChanged(): Promise<readonly Extent[]> {
     const changed = new Set<Mirrored>();
     const waiting: Promise<void>[] = [];
     for (const group of sumGroups(this.#batches)) {
@@ -186,16 +195,15 @@ export class Mirror {
       if (waiting.length >= SUMS_AHEAD) await waiting.shift();
     }
     for (const answer of waiting) await answer;
-    const stale = this.#batches.filter((batch) => changed.has(batch)).map(batchOfParts);
     this.#hold(this.#batches.filter((batch) => !changed.has(batch)));
-    return stale;
+    return mergeExtents([...changed].flatMap(({ parts }) => parts));
   }
 
   async #compare(group: readonly Mirrored[], changed: Set<Mirrored>): Promise<void> {
     const { session, tool, onAnswer } = this.#setup;
     const there = quietly(
       session.sumsOf(
-        group.map(({ ranges }) => ranges),
+        group.map(({ parts }) => parts),
         tool,
       ),
     );
@@ -208,15 +216,25 @@ export class Mirror {
     }
   }
 
+  /** A frame that an earlier run left damaged has no digest that the device could have. */
   async #digestOf(batch: Mirrored): Promise<string> {
-    const plain = await this.#unpack(batch);
-    const digest = this.#hash(plain);
-    releaseMemory(plain);
-    return digest;
+    try {
+      const plain = await this.#unpack(batch);
+      const digest = this.#hash(plain, batch.parts);
+      releaseMemory(plain);
+      return digest;
+    } catch (thrown) {
+      if (isFailure(thrown, 'frame-malformed')) return '';
+      throw thrown;
+    }
   }
 
-  #hash(plain: Buffer): string {
-    return hash(this.#setup.tool === 'b2sum' ? 'blake2b512' : 'sha256', plain, 'hex');
+  #hash(plain: Buffer, parts: readonly MirroredRange[]): string {
+    const hash = createHash(this.#setup.tool === 'b2sum' ? 'blake2b512' : 'sha256');
+    for (const { startBytes, lengthBytes } of parts) {
+      hash.update(plain.subarray(startBytes, startBytes + lengthBytes));
+    }
+    return hash.digest('hex');
   }
 
   /** Drops what lies in any of the extents. @returns what was here of it, ascending */
@@ -229,12 +247,8 @@ export class Mirror {
         const left = subtract(part, aligned);
         if (left.length === 1 && left[0]?.lengthBytes === part.lengthBytes) return [part];
         dropped.push(...subtract(part, left));
-        return left.map(({ offsetBytes, lengthBytes }) => ({
-          batch,
-          offsetBytes,
-          lengthBytes,
-          startBytes: part.startBytes + offsetBytes - part.offsetBytes,
-        }));
+        batch.digest = undefined;
+        return cutPart(part, left);
       });
     }
     if (dropped.length > 0) this.#hold(this.#batches.filter(({ parts }) => parts.length > 0));
@@ -262,30 +276,18 @@ export class Mirror {
   }
 
   async #store(ranges: readonly Extent[], payload: WirePayload): Promise<Mirrored> {
-    const { spool, changes } = this.#setup;
+    const { changes } = this.#setup;
     const lengthBytes = totalBytes(ranges);
     const frame = payload.kind === 'zstd' ? payload.frame : await pack(payload.plain);
-    let digest: string | undefined;
+    const batch = mirrored(await this.#records.add(ranges, frame));
+    // Where digests are all there is, they are made while the next batch comes.
     if (payload.kind === 'plain' || changes === undefined) {
       const plain =
         payload.kind === 'plain' ? payload.plain : await unpackFrame(frame, lengthBytes);
-      digest = this.#hash(plain);
+      batch.digest = this.#hash(plain, batch.parts);
       releaseMemory(plain);
     }
-    const frameOffsetBytes = this.#spooledBytes;
-    const frameBytes = frame.length;
-    await spool.append(frame);
-    this.#spooledBytes += frameBytes;
     releaseMemory(frame);
-    const batch: Mirrored = {
-      ranges,
-      lengthBytes,
-      digest,
-      frameOffsetBytes,
-      frameBytes,
-      parts: [],
-    };
-    batch.parts = partsOf(batch);
     return batch;
   }
 
@@ -321,12 +323,19 @@ export class Mirror {
     return bytes;
   }
 
-  async #unpack({ frameOffsetBytes, frameBytes, lengthBytes }: Mirrored): Promise<Buffer> {
-    const frame = await this.#setup.spool.read(frameOffsetBytes, frameBytes);
-    const plain = await unpackFrame(frame, lengthBytes);
+  async #unpack(batch: Mirrored): Promise<Buffer> {
+    const frame = await this.#records.read(batch);
+    const plain = await unpackFrame(frame, batch.lengthBytes);
     releaseMemory(frame);
     return plain;
   }
+}
+
+function mirrored(frame: SpooledFrame): Mirrored {
+  const lengthBytes = totalBytes(frame.ranges);
+  const batch: Mirrored = { ...frame, lengthBytes, digest: undefined, parts: [] };
+  batch.parts = partsOf(batch);
+  return batch;
 }
 
 function partsOf(batch: Mirrored): MirroredRange[] {
@@ -338,13 +347,14 @@ function partsOf(batch: Mirrored): MirroredRange[] {
   });
 }
 
-/** What of a batch still held, to be asked for again. */
-function batchOfParts({ parts }: Mirrored): RangeBatch {
-  const ranges = parts.map(({ offsetBytes, lengthBytes }) => ({ offsetBytes, lengthBytes }));
-  const [first] = ranges;
-  const last = ranges.at(-1);
-  if (first === undefined || last === undefined) throw new Error('a batch without any part');
-  return { ranges, offsetBytes: first.offsetBytes, endBytes: endOf(last) };
+/** @param left what remains of a part */
+function cutPart(part: MirroredRange, left: readonly Extent[]): MirroredRange[] {
+  return left.map(({ offsetBytes, lengthBytes }) => ({
+    batch: part.batch,
+    offsetBytes,
+    lengthBytes,
+    startBytes: part.startBytes + offsetBytes - part.offsetBytes,
+  }));
 }
 
 /** Groups batches for one command each. */
@@ -352,14 +362,14 @@ function* sumGroups(batches: readonly Mirrored[]): Generator<Mirrored[], void, u
   let group: Mirrored[] = [];
   let ranges = 0;
   for (const batch of batches) {
-    const isFull = group.length === MAX_SUM_GROUPS || ranges + batch.ranges.length > MAX_SUM_RANGES;
+    const isFull = group.length === MAX_SUM_GROUPS || ranges + batch.parts.length > MAX_SUM_RANGES;
     if (group.length > 0 && isFull) {
       yield group;
       group = [];
       ranges = 0;
     }
     group.push(batch);
-    ranges += batch.ranges.length;
+    ranges += batch.parts.length;
   }
   if (group.length > 0) yield group;
 }

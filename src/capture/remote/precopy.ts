@@ -90,6 +90,7 @@ export class Precopy {
   async #copyLive(): Promise<void> {
     const { mirror, clock } = this.#setup;
     const startedAt = clock.monotonic();
+    await this.#shown('comparing what came over before', mirror.lengthBytes, () => mirror.recall());
     const extents = this.#liveExtents ?? (await this.#readLiveExtents());
     await this.#shown('copying the live filesystem', totalBytes(extents), () =>
       mirror.complete(extents),

@@ -19,6 +19,7 @@ import { importFromUrl } from '../support/import-url.ts';
 import { PROFILE_OPTION } from '../support/profile-option.ts';
 import {
   PRECOPY_OPTION,
+  RESUME_OPTION,
   refuseRemoteOptions,
   sshArgsOption,
   wireOption,
@@ -53,6 +54,7 @@ interface ImportOptions extends DaemonOptions, EditOptions {
   readonly maxFreeze?: number | undefined;
   readonly freeze: boolean;
   readonly precopy: boolean;
+  readonly resume?: string | undefined;
   readonly spool?: string | undefined;
   readonly quiet?: boolean | undefined;
   readonly json?: boolean | undefined;
@@ -89,6 +91,7 @@ export function registerImagesImport(images: Command, context: CliContext): void
     .option('--max-freeze <time>', 'end the freeze, and fail, after this long', durationOption)
     .option('--no-freeze', 'read while it changes; the copy is of no single instant')
     .option(...PRECOPY_OPTION)
+    .option(...RESUME_OPTION)
     .option(...GENERALIZE_OPTION)
     .option(...SHRINK_OPTION)
     .option('--spool <dir>', 'where to put what memory cannot hold')

@@ -6,7 +6,12 @@ import type { CliContext } from '../context.ts';
 import { durationOption } from '../support/duration-option.ts';
 import { GENERALIZE_OPTION, SHRINK_OPTION } from '../support/edit-disk-file.ts';
 import { PROFILE_OPTION } from '../support/profile-option.ts';
-import { PRECOPY_OPTION, sshArgsOption, wireOption } from '../support/remote-options.ts';
+import {
+  PRECOPY_OPTION,
+  RESUME_OPTION,
+  sshArgsOption,
+  wireOption,
+} from '../support/remote-options.ts';
 import { importRemote, openRemote, type RemoteOptions } from '../support/remote-source.ts';
 import {
   type SnapshotOutputOptions,
@@ -20,6 +25,7 @@ Examples:
   ingot snapshot pull ssh://pi@device -o golden.fs              the device's root filesystem
   ingot snapshot pull ssh://device:2222 --source /data -C zstd -o data.zst
   ingot snapshot pull ssh://pi@device --name golden             into the library
+  ingot snapshot pull ssh://pi@device -o golden.fs --resume golden.pull     again after a failure: goes on
   ingot snapshot pull ssh://device -S -i -S ~/.ssh/device -o golden.fs
 
 The device needs sshd, sh, dd, fsfreeze, and root or sudo; nothing is installed on it. A password
@@ -53,6 +59,7 @@ export function registerSnapshotPull(snapshot: Command, context: CliContext): vo
     .option(...GENERALIZE_OPTION)
     .option(...SHRINK_OPTION)
     .option(...PRECOPY_OPTION)
+    .option(...RESUME_OPTION)
     .option('--spool <dir>', 'where to put what memory cannot hold')
     .option(...PROFILE_OPTION)
     .option('--quiet', 'no progress and no closing line')
@@ -85,4 +92,5 @@ async function pullToFile(context: CliContext, url: string, options: PullOptions
   stack.use(source);
   const request = { source, target, compressor, output, onProgress: undefined };
   await writeSnapshot(context, request, options);
+  await source.delivered();
 }

@@ -25,16 +25,24 @@ export const PRECOPY_OPTION = [
   'freeze for the whole transfer, instead of only to learn what changed',
 ] as const;
 
+/** `--resume`. */
+export const RESUME_OPTION = [
+  '--resume <file>',
+  'keep here what came over until the image is safe, and go on with it after a failure',
+] as const;
+
 /** Refuses what would be ignored where no machine is reached over ssh. */
 export function refuseRemoteOptions(options: {
   readonly sshArgs?: readonly string[] | undefined;
   readonly wire: WireCodec | 'auto';
   readonly precopy: boolean;
+  readonly resume?: string | undefined;
 }): void {
   const [given] = [
     ...((options.sshArgs ?? []).length > 0 ? ['-S'] : []),
     ...(options.wire === 'auto' ? [] : ['--wire']),
     ...(options.precopy ? [] : ['--no-precopy']),
+    ...(options.resume === undefined ? [] : ['--resume']),
   ];
   if (given !== undefined) throw new IngotError('request-invalid', `${given} is for ssh:// only`);
 }

@@ -1,8 +1,12 @@
+import { dirname, resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { IngotError } from '../../../base/index.ts';
 import type { WireCodec } from '../../../bytes/index.ts';
 import { openRemoteSource } from '../../../capture/adapters/open-remote-source.ts';
 import type { ForbiddenPath } from '../../../capture/adapters/open-snapshot-source.ts';
+import { openPullFile } from '../../../capture/adapters/pull-file.ts';
 import { MAX_STALL_MS } from '../../../capture/index.ts';
+import type { MirrorSpool } from '../../../capture/remote/spool-records.ts';
 import { fileSpools } from '../../../keep/adapters/file-spool.ts';
 import type { CliContext } from '../context.ts';
 import { ask } from './ask.ts';
@@ -24,6 +28,8 @@ export interface RemoteOptions {
   /** Default: true. */
   readonly precopy?: boolean | undefined;
   readonly spool?: string | undefined;
+  /** A file that keeps what came over until the image is safe. */
+  readonly resume?: string | undefined;
 }
 
 /** The flags of a command that takes another machine into the library. */
@@ -52,6 +58,18 @@ export async function sudoPassword(
   return line === undefined || line === '' ? undefined : line;
 }
 
+/** Where what comes over is put until the device is thawed, if it is. */
+function spoolOf(
+  { precopy, resume: path }: RemoteOptions,
+  folder: string,
+): (() => Promise<MirrorSpool>) | undefined {
+  if (path === undefined) return precopy === false ? undefined : fileSpools(folder);
+  if (precopy === false) {
+    throw new IngotError('request-invalid', 'without a pre-copy nothing can be gone on with');
+  }
+  return () => openPullFile(path);
+}
+
 /** Logs in and opens the source that the flags name. */
 export function openRemote(
   context: CliContext,
@@ -71,10 +89,17 @@ export function openRemote(
     limits: { maxFreezeMs: options.maxFreeze, maxStallMs: MAX_STALL_MS },
     wire: options.wire,
     askPassword: (attempt) => sudoPassword(context, url, attempt),
-    openSpool: options.precopy === false ? undefined : fileSpools(folder),
+    openSpool: spoolOf(options, folder),
+    mustSpool: options.resume !== undefined,
     onProgress: progress.onProgress,
     onLiveEnd: () => progress[Symbol.dispose](),
-    forbiddenPaths: [...forbiddenPaths, { label: `the spool in ${folder}`, path: folder }],
+    forbiddenPaths: [
+      ...forbiddenPaths,
+      { label: `the spool in ${folder}`, path: folder },
+      ...(options.resume === undefined
+        ? []
+        : [{ label: options.resume, path: dirname(resolve(options.resume)) }]),
+    ],
     signal: context.signal,
   });
 }
@@ -105,4 +130,5 @@ export async function importRemote(
       compatibilityMode: false,
     },
   });
+  await source.delivered();
 }
