@@ -56,7 +56,7 @@ const disks: fc.Arbitrary<Disk> = fc
   .record({
     runs: fc.array(
       fc.record({
-        kind: fc.constantFrom('file', 'file', 'rest', 'zeros', 'free'),
+        kind: fc.constantFrom('file', 'file', 'holey file', 'rest', 'zeros', 'free'),
         blocks: fc.oneof(fc.integer({ min: 1, max: 12 }), fc.integer({ min: 13, max: 150 })),
         inFile: fc.integer({ min: 0, max: 100 }),
       }),
@@ -76,7 +76,13 @@ const disks: fc.Arbitrary<Disk> = fc
     const add = (kind: string, length: number, inFile: number): void => {
       if (length === 0) return;
       const isZero = kind === 'zeros' || (kind === 'file' && inFile % 10 === 9);
-      parts.push(isZero ? Buffer.alloc(length) : noise(`${seed} ${at}`, length));
+      const bytes = isZero ? Buffer.alloc(length) : noise(`${seed} ${at}`, length);
+      if (kind === 'holey file') {
+        for (let i = inFile % 7; i * BLOCK < length; i += 1 + (i % 5)) {
+          bytes.fill(0, i * BLOCK, (i + 1) * BLOCK);
+        }
+      }
+      parts.push(bytes);
       const last = extents.at(-1);
       if (kind !== 'free') {
         if (last !== undefined && last.offsetBytes + last.lengthBytes === at) {
@@ -85,7 +91,8 @@ const disks: fc.Arbitrary<Disk> = fc
           extents.push({ offsetBytes: at, lengthBytes: length });
         }
       }
-      if (kind === 'file') files.push({ at, length, inFile: inFile * BLOCK });
+      // Filesystems with blocks of 1 KiB have files that go on at any of them.
+      if (kind.endsWith('file')) files.push({ at, length, inFile: inFile * (seed % 4) * KIB });
       at += length;
     };
     for (const run of runs) add(run.kind, run.blocks * BLOCK, run.inFile);
@@ -169,7 +176,7 @@ describe('the chunk rule', () => {
         digestOf(Buffer.from(places(cuts).join('\n'))).slice(0, 16),
       ]),
       [
-        [71, '62acf5dfc38aaf1f'],
+        [72, '1c62b5ab374766cf'],
         [37, '2acaced60d33c6bc'],
       ],
     );
@@ -212,7 +219,7 @@ describe('a disk whose files are known', () => {
     const shared = chunksOf(secondCuts).filter((plain) => known.has(digestOf(plain)));
     assert.deepEqual(
       shared.map((plain) => plain.byteLength / KIB),
-      [256, 232, 256, 256],
+      [256, 232, 64, 64, 128, 256],
     );
   });
 
@@ -267,7 +274,116 @@ describe('a disk whose files are known', () => {
     ]);
   });
 
-  test('zeros inside a file become a hole from 64 KiB on', () => {
+  test('a file that grows or is patched in place keeps the chunks before and behind', () => {
+    const file = noise('file', 600 * KIB);
+    const digests = (bytes: Buffer): string[] => {
+      const files = fileExtents([{ at: 0, length: bytes.byteLength, inFile: 0 }]);
+      const disk = { bytes, extents: whole(bytes), fileExtents: files, originBytes: 0 };
+      return chunksOf(cut(disk)).map(digestOf);
+    };
+    const known = digests(file);
+    const grown = digests(Buffer.concat([file, noise('more', 2 * BLOCK)]));
+    assert.deepEqual(grown.slice(0, -1), known.slice(0, -1));
+    const patched = Buffer.from(file);
+    noise('patch', 100).copy(patched, 100 * KIB);
+    assert.deepEqual(digests(patched).toSpliced(1, 1), known.toSpliced(1, 1));
+  });
+
+  describe('zero blocks of files', () => {
+    const anyStretches = fc.array(
+      fc.record({
+        dataBlocks: fc.integer({ min: 1, max: 90 }),
+        zeroBlocks: fc.integer({ min: 1, max: 20 }),
+      }),
+      { minLength: 1, maxLength: 6 },
+    );
+
+    /** Data that begin at multiples of 64 KiB and give pieces of 12 KiB or more. */
+    const longStretches = fc.array(
+      fc
+        .record({ steps: fc.nat(5), tailBlocks: fc.integer({ min: 3, max: 15 }), more: fc.nat(2) })
+        .map(({ steps, tailBlocks, more }) => ({
+          dataBlocks: 16 * steps + tailBlocks,
+          zeroBlocks: 16 * more + 16 - tailBlocks,
+        })),
+      { minLength: 1, maxLength: 6 },
+    );
+
+    /** The pieces of a file between its zeros, and the file. */
+    function holeyFile(list: readonly { dataBlocks: number; zeroBlocks: number }[]) {
+      const parts: Buffer[] = [];
+      const pieces: { at: number; length: number; inFile: number }[] = [];
+      let at = 0;
+      for (const { dataBlocks, zeroBlocks } of list) {
+        const length = dataBlocks * BLOCK;
+        pieces.push({ at, length, inFile: at });
+        parts.push(noise(`piece ${at}`, length), Buffer.alloc(zeroBlocks * BLOCK));
+        at += (dataBlocks + zeroBlocks) * BLOCK;
+      }
+      const bytes = Buffer.concat(parts);
+      const files = fileExtents([{ at: 0, length: bytes.byteLength, inFile: 0 }]);
+      return { bytes, fileExtents: files, pieces, originBytes: 0 };
+    }
+
+    test('are holes, and give the same cuts when they are holes of the image file', () => {
+      fc.assert(
+        fc.property(anyStretches, (list) => {
+          const { pieces, ...file } = holeyFile(list);
+          const data = pieces.map(({ at, length }) => ({ offsetBytes: at, lengthBytes: length }));
+          assert.deepEqual(
+            places(cut({ ...file, extents: whole(file.bytes) })),
+            places(cut({ ...file, extents: data })),
+          );
+        }),
+      );
+    });
+
+    test('give the same chunks when the file has holes in their place', () => {
+      fc.assert(
+        fc.property(longStretches, (list) => {
+          const { pieces, ...file } = holeyFile(list);
+          const stored = pieces.map(({ at, length }) => file.bytes.subarray(at, at + length));
+          const bytes = Buffer.concat(stored);
+          let at = 0;
+          const moved = pieces.map((piece) => {
+            const one = { ...piece, at };
+            at += piece.length;
+            return one;
+          });
+          const sparse = { bytes, fileExtents: fileExtents(moved), originBytes: 0 };
+          assert.deepEqual(
+            chunksOf(cut({ ...sparse, extents: whole(bytes) })).map(digestOf),
+            chunksOf(cut({ ...file, extents: whole(file.bytes) })).map(digestOf),
+          );
+        }),
+      );
+    });
+
+    test('are counted from the start of the file', () => {
+      const bytes = noise('file', 20 * BLOCK);
+      // Block 6 of the file, which begins 3 KiB before the disk's.
+      bytes.fill(0, 6 * BLOCK - 3 * KIB, 7 * BLOCK - 3 * KIB);
+      const length = bytes.byteLength;
+      const cuts = cut({
+        bytes,
+        extents: whole(bytes),
+        fileExtents: fileExtents([{ at: 0, length, inFile: 3 * KIB }]),
+        originBytes: 0,
+      });
+      const endBytes = 7 * BLOCK - 3 * KIB;
+      const step = 64 * KIB - 3 * KIB;
+      assert.deepEqual(places(cuts), [
+        `chunk 0+${endBytes - BLOCK}`,
+        `hole ${endBytes - BLOCK}+${BLOCK}`,
+        `chunk ${endBytes}+${step - endBytes}`,
+        `chunk ${step}+${length - step}`,
+      ]);
+    });
+  });
+});
+
+describe('a disk whose files are not known', () => {
+  test('zeros become a hole from 64 KiB on', () => {
     for (const [zeroBlocks, holes] of [
       [15, 0],
       [16, 1],
@@ -277,18 +393,12 @@ describe('a disk whose files are known', () => {
         Buffer.alloc(zeroBlocks * BLOCK),
         noise('tail', 9 * BLOCK),
       ]);
-      const cuts = cut({
-        bytes,
-        extents: whole(bytes),
-        fileExtents: fileExtents([{ at: 0, length: bytes.byteLength, inFile: 0 }]),
-        originBytes: 0,
-      });
+      const extents = [{ offsetBytes: 0, lengthBytes: bytes.byteLength }];
+      const cuts = cut({ bytes, extents, fileExtents: undefined, originBytes: 0 });
       assert.equal(cuts.filter((one) => one.kind === 'hole').length, holes);
     }
   });
-});
 
-describe('a disk whose files are not known', () => {
   test('content that moved by whole blocks gives the same chunks', () => {
     const content = noise('content', 600 * BLOCK);
     const moved = Buffer.concat([noise('inserted', 5 * BLOCK), content]);

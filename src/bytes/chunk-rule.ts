@@ -11,10 +11,16 @@ const BLOCK_BYTES = 4 * KIB;
 const LONG_RUN_BYTES = 64 * KIB;
 
 /**
- * Runs of files below this are collected. A file that is alone in its chunks is found again wherever
- * it lies; one in company only in the same company.
+ * Pieces of files below this are collected. A file that is alone in its chunks is found again
+ * wherever it lies; one in company only in the same company.
  */
 const LONG_FILE_BYTES = 12 * KIB;
+
+/**
+ * The first cut of a file: what follows it is found again when the beginning changes, and the other
+ * way round. Later ones are rarer, since long files have chunks enough (docs/adr/0010).
+ */
+const FIRST_FILE_CUT_BYTES = 64 * KIB;
 
 const LONG_RUN_BLOCKS = LONG_RUN_BYTES / BLOCK_BYTES;
 
@@ -31,7 +37,7 @@ const MIN_CONTENT_BLOCKS = 4;
 const ZERO_BLOCK = Buffer.alloc(BLOCK_BYTES);
 
 /** How a disk is cut; it stands in the manifest, where rules of old stand too. */
-export type ChunkRule = 'file-extents-2' | 'content-4k-1';
+export type ChunkRule = 'file-extents-3' | 'content-4k-1';
 
 /** One piece of a disk: bytes to keep, or zeros. */
 export type Cut =
@@ -88,7 +94,7 @@ export class ChunkCutter {
       this.rule = 'content-4k-1';
       this.#walk = cutByContent(input, this.#queue);
     } else {
-      this.rule = 'file-extents-2';
+      this.rule = 'file-extents-3';
       this.#walk = cutAtFiles(input.extents, input.fileExtents, input.originBytes, this.#queue);
     }
   }
@@ -181,50 +187,111 @@ function isZeroBlock(plain: Buffer, start: number, end: number): boolean {
   return plain.compare(ZERO_BLOCK, 0, end - start, start, end) === 0;
 }
 
-/** Cuts of `file-extents-2`. */
+/** Cuts of `file-extents-3`. */
 function* cutAtFiles(
   extents: readonly Extent[],
   files: FileExtents,
   originBytes: number,
   queue: ByteQueue,
 ): RuleWalk {
+  const collector = new Collector(queue);
   for (const { extent, runs } of fileRuns(extents, files)) {
-    let collectedBytes = 0;
-    // Where the next run begins: all before it is cut or collected.
-    let at = extent.offsetBytes;
-    const cutCollected = function* (): RuleWalk {
-      if (collectedBytes === 0) return;
-      yield { offsetBytes: at - collectedBytes, lengthBytes: collectedBytes };
-      collectedBytes = 0;
-    };
     for (const run of runs) {
-      const isFile = run.fileOffsetBytes !== undefined;
-      if (run.lengthBytes >= (isFile ? LONG_FILE_BYTES : LONG_RUN_BYTES)) {
-        yield* cutCollected();
-        const phase =
-          run.fileOffsetBytes === undefined ? run.offsetBytes - originBytes : run.fileOffsetBytes;
-        const step = run.fileOffsetBytes === undefined ? LONG_RUN_BYTES : MAX_CHUNK_BYTES;
-        yield* cutAtMultiples(run, phase, step, queue);
+      if (run.fileOffsetBytes !== undefined) {
+        yield* cutFile(run, run.fileOffsetBytes, collector, queue);
+      } else if (run.lengthBytes >= LONG_RUN_BYTES) {
+        yield* collector.cut(run.offsetBytes);
+        yield* cutTable(run, originBytes, queue);
       } else {
-        if (collectedBytes + run.lengthBytes > MAX_CHUNK_BYTES) yield* cutCollected();
-        yield* untilQueued(queue, collectedBytes + run.lengthBytes);
-        const first = queue.peek(collectedBytes, Math.min(BLOCK_BYTES, run.lengthBytes));
-        collectedBytes += run.lengthBytes;
-        at = run.offsetBytes + run.lengthBytes;
-        if (crc32(first) % COLLECT_DIVISOR === 0) yield* cutCollected();
+        yield* collector.add(run);
       }
-      at = run.offsetBytes + run.lengthBytes;
     }
-    yield* cutCollected();
+    yield* collector.cut(extent.offsetBytes + extent.lengthBytes);
   }
 }
 
-/** Cuts a run where `phase` (at its start) plus the way gone is a multiple of `step`. */
-function* cutAtMultiples(run: Candidate, phase: number, step: number, queue: ByteQueue): RuleWalk {
-  // The origin may lie behind the run's start.
-  const first = step - (((phase % step) + step) % step);
+/** Short runs one behind the other, at the front of the queue, until they are cut together. */
+class Collector {
+  readonly #queue: ByteQueue;
+  #lengthBytes = 0;
+
+  constructor(queue: ByteQueue) {
+    this.#queue = queue;
+  }
+
+  get lengthBytes(): number {
+    return this.#lengthBytes;
+  }
+
+  /** Adds a run, which lies right behind the last one; its first block may make it the end. */
+  *add({ offsetBytes, lengthBytes }: Candidate): RuleWalk {
+    if (this.#lengthBytes + lengthBytes > MAX_CHUNK_BYTES) yield* this.cut(offsetBytes);
+    yield* untilQueued(this.#queue, this.#lengthBytes + lengthBytes);
+    const first = this.#queue.peek(this.#lengthBytes, Math.min(BLOCK_BYTES, lengthBytes));
+    this.#lengthBytes += lengthBytes;
+    if (crc32(first) % COLLECT_DIVISOR === 0) yield* this.cut(offsetBytes + lengthBytes);
+  }
+
+  /** Cuts what was collected, all of which lies before `endBytes`. */
+  *cut(endBytes: number): RuleWalk {
+    const lengthBytes = this.#lengthBytes;
+    if (lengthBytes === 0) return;
+    yield { offsetBytes: endBytes - lengthBytes, lengthBytes };
+    this.#lengthBytes = 0;
+  }
+}
+
+/** Cuts a run of a file at fixed places of the file, and around its zero blocks. */
+function* cutFile(
+  run: Candidate,
+  fileOffsetBytes: number,
+  collector: Collector,
+  queue: ByteQueue,
+): RuleWalk {
   for (let done = 0; done < run.lengthBytes; ) {
-    const lengthBytes = Math.min(done === 0 ? first : step, run.lengthBytes - done);
+    const at = fileOffsetBytes + done;
+    const maxBytes = Math.min(untilFileCut(at), run.lengthBytes - done);
+    const queuedBytes = collector.lengthBytes;
+    yield* untilQueued(queue, queuedBytes + maxBytes);
+    const bytes = queue.peek(queuedBytes, maxBytes);
+    const { lengthBytes, isZero } = firstStretch(bytes, untilMultiple(at, BLOCK_BYTES));
+    const piece = { offsetBytes: run.offsetBytes + done, lengthBytes };
+    if (isZero || lengthBytes >= LONG_FILE_BYTES) {
+      yield* collector.cut(piece.offsetBytes);
+      yield piece;
+    } else {
+      yield* collector.add(piece);
+    }
+    done += lengthBytes;
+  }
+}
+
+/** @returns how far it is to the next of 64 KiB, 128 KiB and the multiples of 256 KiB */
+function untilFileCut(fileOffsetBytes: number): number {
+  const isBeginning = fileOffsetBytes < 2 * FIRST_FILE_CUT_BYTES;
+  return untilMultiple(fileOffsetBytes, isBeginning ? FIRST_FILE_CUT_BYTES : MAX_CHUNK_BYTES);
+}
+
+/** Finds how far zero blocks, or others, go on from the start; the first block may be shorter. */
+function firstStretch(
+  bytes: Buffer,
+  firstBytes: number,
+): { readonly lengthBytes: number; readonly isZero: boolean } {
+  let end = Math.min(firstBytes, bytes.byteLength);
+  const isZero = isZeroBlock(bytes, 0, end);
+  while (end < bytes.byteLength) {
+    const next = Math.min(end + BLOCK_BYTES, bytes.byteLength);
+    if (isZeroBlock(bytes, end, next) !== isZero) break;
+    end = next;
+  }
+  return { lengthBytes: end, isZero };
+}
+
+/** Cuts a long run that belongs to no file at multiples from the origin. */
+function* cutTable(run: Candidate, originBytes: number, queue: ByteQueue): RuleWalk {
+  const first = untilMultiple(run.offsetBytes - originBytes, LONG_RUN_BYTES);
+  for (let done = 0; done < run.lengthBytes; ) {
+    const lengthBytes = Math.min(done === 0 ? first : LONG_RUN_BYTES, run.lengthBytes - done);
     yield* untilQueued(queue, lengthBytes);
     yield { offsetBytes: run.offsetBytes + done, lengthBytes };
     done += lengthBytes;
@@ -248,7 +315,7 @@ function* cutByContent({ extents, originBytes }: ChunkRuleInput, queue: ByteQueu
       bytes -= lengthBytes;
     };
     for (let at = start; at < end; ) {
-      const blockBytes = Math.min(untilNextBlock(at, originBytes), end - at);
+      const blockBytes = Math.min(untilMultiple(at - originBytes, BLOCK_BYTES), end - at);
       yield* untilQueued(queue, bytes + blockBytes);
       const block = queue.peek(bytes, blockBytes);
       const isZero = blockBytes === BLOCK_BYTES && isZeroBlock(block, 0, BLOCK_BYTES);
@@ -278,9 +345,9 @@ function* cutByContent({ extents, originBytes }: ChunkRuleInput, queue: ByteQueu
   }
 }
 
-function untilNextBlock(offsetBytes: number, originBytes: number): number {
-  const phase = (offsetBytes - originBytes) % BLOCK_BYTES;
-  return BLOCK_BYTES - ((phase + BLOCK_BYTES) % BLOCK_BYTES);
+/** @returns how far it is to the next multiple of `step`; `offsetBytes` may lie before 0 */
+function untilMultiple(offsetBytes: number, step: number): number {
+  return step - (((offsetBytes % step) + step) % step);
 }
 
 function* untilQueued(queue: ByteQueue, bytes: number): RuleWalk {

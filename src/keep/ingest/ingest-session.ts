@@ -11,7 +11,7 @@ export type ManifestEntry =
 /** What an ingest is closed with. */
 export interface IngestSummary {
   readonly sizeBytes: number;
-  /** Name and version of the rule that cut the chunks, such as `file-extents-2`. */
+  /** Name and version of the rule that cut the chunks, such as `file-extents-3`. */
   readonly chunkRule: string;
   readonly capture: CaptureFacts;
   /** SHA-256 of the whole plain disk, where the capture computed it. The library checks it. */

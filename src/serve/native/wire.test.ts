@@ -38,7 +38,7 @@ const entry: fc.Arbitrary<ManifestEntry> = fc.oneof(
 );
 const summary: IngestSummary = {
   sizeBytes: 12,
-  chunkRule: 'file-extents-2',
+  chunkRule: 'file-extents-3',
   plainDigest: digestOf(Buffer.alloc(12)),
   capture: {
     consistency: 'frozen',

@@ -43,7 +43,7 @@ function segmentOf(plain: Buffer): Segment {
 function summaryOf(sizeBytes: number): IngestSummary {
   return {
     sizeBytes,
-    chunkRule: 'file-extents-2',
+    chunkRule: 'file-extents-3',
     plainDigest: undefined,
     capture: {
       consistency: 'frozen',
