@@ -81,6 +81,7 @@ const BTRFS: Readonly<Record<string, readonly [mkfs: readonly string[], mount: s
     'defaults',
   ],
   'compressed with zstd': [['--csum', 'sha256'], 'compress-force=zstd'],
+  'compressed with lzo': [[], 'compress-force=lzo'],
   'compressed with zlib': [['--csum', 'xxhash'], 'compress-force=zlib'],
 };
 

@@ -1,6 +1,7 @@
 import { constants, inflateSync, zstdDecompressSync } from 'node:zlib';
 import { IngotError } from '../../../base/index.ts';
 import { malformed } from '../metadata-reader.ts';
+import { decodeBtrfsLzo } from './lzo.ts';
 import type { TreeItem } from './tree.ts';
 
 /** Type of the items that say where a file's bytes are. */
@@ -66,14 +67,12 @@ export function parseFileExtent({ offset, data }: TreeItem): FileExtent {
 /**
  * Decompresses the bytes of an extent.
  *
- * @throws IngotError `filesystem-malformed`; `source-unsupported` for LZO
+ * @param sectorBytes of the filesystem
+ * @throws IngotError `filesystem-malformed`
  */
-export function decompressExtent(extent: FileExtent, stored: Buffer): Buffer {
+export function decompressExtent(extent: FileExtent, stored: Buffer, sectorBytes: number): Buffer {
   const { compression, plainBytes } = extent;
   if (compression === 'none') return stored;
-  if (compression === 'lzo') {
-    throw new IngotError('source-unsupported', 'a file is compressed with LZO, which is not read');
-  }
   if (plainBytes > MAX_COMPRESSED_BYTES || stored.length > MAX_COMPRESSED_BYTES) {
     throw malformed(`a compressed extent has ${plainBytes} bytes`);
   }
@@ -82,7 +81,9 @@ export function decompressExtent(extent: FileExtent, stored: Buffer): Buffer {
     const plain =
       compression === 'zlib'
         ? inflateSync(stored, { ...limits, finishFlush: constants.Z_SYNC_FLUSH })
-        : zstdDecompressSync(zstdFrame(stored), limits);
+        : compression === 'zstd'
+          ? zstdDecompressSync(zstdFrame(stored), limits)
+          : decodeBtrfsLzo(stored, { plainBytes, sectorBytes });
     // What a last block has beyond its file's end need not be stored.
     return Buffer.concat([plain, Buffer.alloc(Math.max(0, plainBytes - plain.length))]);
   } catch (cause) {

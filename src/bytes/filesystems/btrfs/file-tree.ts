@@ -190,14 +190,14 @@ export class BtrfsTree implements FileTree {
   ): AsyncGenerator<Buffer, void, undefined> {
     const { inline, stored, compression } = extent;
     if (inline !== undefined) {
-      const plain = decompressExtent(extent, inline);
+      const plain = decompressExtent(extent, inline, this.#context.sb.sectorBytes);
       if (plain.length < lengthBytes) throw malformed('a file in a tree is cut');
       yield plain.subarray(0, lengthBytes);
     } else if (stored === undefined) {
       yield* zeros(lengthBytes);
     } else if (compression !== 'none') {
       const bytes = await this.#read(stored.logical, stored.lengthBytes);
-      const plain = decompressExtent(extent, bytes);
+      const plain = decompressExtent(extent, bytes, this.#context.sb.sectorBytes);
       yield plain.subarray(stored.skippedBytes, stored.skippedBytes + lengthBytes);
     } else {
       const start = stored.logical + stored.skippedBytes;
