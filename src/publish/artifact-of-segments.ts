@@ -76,6 +76,9 @@ export async function writeArtifactOfSegments(
     dataBytes: splice.sizeBytes,
     forcePax: false,
   });
+  const tail = encodeTail(splice.sizeBytes);
+  const artifactBytes = head.length + splice.sizeBytes + tail.length;
+  await target.reserve?.(artifactBytes);
   await target.write(head);
   await target.write(splice.start);
   let doneBytes = 0;
@@ -92,8 +95,7 @@ export async function writeArtifactOfSegments(
       { codedBytes, doneBytes },
     );
   }
-  const tail = encodeTail(splice.sizeBytes);
   await target.write(splice.end(payload.plainCrc32));
   await target.write(tail);
-  return { sizeBytes: head.length + splice.sizeBytes + tail.length };
+  return { sizeBytes: artifactBytes };
 }

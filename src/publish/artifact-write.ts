@@ -47,6 +47,11 @@ export interface ArtifactTarget {
   write(bytes: Uint8Array): Promise<void>;
   /** Writes over bytes from the artifact's start on; undefined where that cannot be (a pipe). */
   readonly patch: ((bytes: Uint8Array) => Promise<void>) | undefined;
+  /**
+   * Keeps space for a whole artifact whose length is known, so that a disk that is too small is told
+   * before a byte is written; left out where there is nothing to keep.
+   */
+  reserve?(sizeBytes: number): Promise<void>;
 }
 
 /** What to write. */

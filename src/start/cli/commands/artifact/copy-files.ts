@@ -4,7 +4,7 @@ import { open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { errnoOf, IngotError } from '../../../../base/index.ts';
 import { targetFailure } from '../../../../capture/adapters/target-failure.ts';
-import type { OutputFile } from './output-file.ts';
+import type { OutputFile } from './partial-file.ts';
 import { readFilePieces } from './payload-file.ts';
 
 const ZEROS = Buffer.alloc(1024 * 1024);

@@ -1,146 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { constants } from 'node:fs';
-import { type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, open, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { errnoOf, IngotError } from '../../../../base/index.ts';
 import { targetFailure } from '../../../../capture/adapters/target-failure.ts';
 import type { ArtifactTarget } from '../../../../publish/index.ts';
 import type { CliContext } from '../../context.ts';
-
-/** Where an artifact is written: whole or not at all, where that is possible. */
-export interface OutputFile extends ArtifactTarget, AsyncDisposable {
-  /** For people. */
-  readonly name: string;
-  /** Makes the file durable and gives it its name. */
-  commit(): Promise<void>;
-}
-
-async function syncFolder(path: string): Promise<void> {
-  await using folder = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  await folder.sync();
-}
-
-async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number | null) {
-  for (let done = 0; done < bytes.byteLength; ) {
-    const at = position === null ? null : position + done;
-    const { bytesWritten } = await handle.write(bytes, done, bytes.byteLength - done, at);
-    done += bytesWritten;
-  }
-}
-
-/** Small pieces are gathered up to this. */
-const GATHER_BYTES = 1024 * 1024;
-/** So much is handed to the disk at once. */
-const SYNC_BYTES = 64 * 1024 * 1024;
-/** Larger ones are written as they are. */
-const LARGE_BYTES = 256 * 1024;
-
-/** A file under a temporary name beside the final one. */
-class PartialFile implements OutputFile {
-  readonly name: string;
-  readonly #partial: string;
-  readonly #handle: FileHandle;
-  /** Where the next write goes to. */
-  #at = 0;
-  #gathered: Buffer | undefined;
-  #gatheredBytes = 0;
-  /** The block that is being written, and when it is. */
-  #other: Buffer | undefined;
-  #writing: Promise<void> = Promise.resolve();
-  #syncing: Promise<void> | undefined;
-  #unsyncedBytes = 0;
-  #isCommitted = false;
-
-  constructor(name: string, partial: string, handle: FileHandle) {
-    this.name = name;
-    this.#partial = partial;
-    this.#handle = handle;
-  }
-
-  async write(bytes: Uint8Array): Promise<void> {
-    if (bytes.byteLength >= LARGE_BYTES) {
-      await this.#flush();
-      this.#begin(bytes);
-      await this.#writing;
-      return;
-    }
-    for (let from = 0; from < bytes.byteLength; ) {
-      this.#gathered ??= Buffer.allocUnsafeSlow(GATHER_BYTES);
-      const length = Math.min(bytes.byteLength - from, GATHER_BYTES - this.#gatheredBytes);
-      this.#gathered.set(bytes.subarray(from, from + length), this.#gatheredBytes);
-      this.#gatheredBytes += length;
-      from += length;
-      if (this.#gatheredBytes === GATHER_BYTES) await this.#turn();
-    }
-  }
-
-  readonly patch = async (bytes: Uint8Array): Promise<void> => {
-    await this.#flush();
-    try {
-      await writeAll(this.#handle, bytes, 0);
-    } catch (thrown) {
-      throw targetFailure(thrown, this.name);
-    }
-  };
-
-  async commit(): Promise<void> {
-    await this.#flush();
-    try {
-      await this.#syncing;
-      await this.#handle.sync();
-      await rename(this.#partial, this.name);
-      this.#isCommitted = true;
-      await syncFolder(dirname(this.name));
-    } catch (thrown) {
-      throw targetFailure(thrown, this.name);
-    }
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.allSettled([this.#writing, this.#syncing]);
-    await this.#handle.close();
-    if (!this.#isCommitted) await rm(this.#partial, { force: true });
-  }
-
-  async #flush(): Promise<void> {
-    if (this.#gatheredBytes > 0) await this.#turn();
-    await this.#writing;
-  }
-
-  /** Begins to write what was gathered; the next is gathered meanwhile. */
-  async #turn(): Promise<void> {
-    await this.#writing;
-    const block = this.#gathered ?? Buffer.alloc(0);
-    this.#begin(block.subarray(0, this.#gatheredBytes));
-    this.#gathered = this.#other;
-    this.#other = block;
-    this.#gatheredBytes = 0;
-  }
-
-  #begin(bytes: Uint8Array): void {
-    const at = this.#at;
-    this.#at += bytes.byteLength;
-    this.#writing = writeAll(this.#handle, bytes, at).then(
-      () => this.#syncNowAndThen(bytes.byteLength),
-      (thrown: unknown) => {
-        throw targetFailure(thrown, this.name);
-      },
-    );
-    // Whoever writes next, or commits, hears of it.
-    this.#writing.catch(() => undefined);
-  }
-
-  /** Has the disk at work meanwhile, so that the commit has little left to wait for. */
-  #syncNowAndThen(writtenBytes: number): void {
-    this.#unsyncedBytes += writtenBytes;
-    if (this.#unsyncedBytes < SYNC_BYTES) return;
-    this.#unsyncedBytes = 0;
-    // One after another; the first failure stays, and the commit hears of it.
-    const syncing = (this.#syncing ?? Promise.resolve()).then(() => this.#handle.datasync());
-    syncing.catch(() => undefined);
-    this.#syncing = syncing;
-  }
-}
+import { type OutputFile, PartialFile, writeAll } from './partial-file.ts';
 
 /** A pipe or a device: written front to back, under its own name. */
 class PlainOutput implements OutputFile {
@@ -280,18 +145,24 @@ export function openOutputWithMode(
  */
 export function withMaxSize(target: OutputFile, maxBytes: number | undefined): ArtifactTarget {
   if (maxBytes === undefined) return target;
+  const check = (sizeBytes: number): void => {
+    if (sizeBytes <= maxBytes) return;
+    throw new IngotError(
+      'artifact-too-large',
+      `the artifact is larger than the limit of ${maxBytes} bytes`,
+      { maxBytes },
+    );
+  };
   let writtenBytes = 0;
   return {
     patch: target.patch,
+    reserve: async (sizeBytes) => {
+      check(sizeBytes);
+      await target.reserve?.(sizeBytes);
+    },
     write: (bytes) => {
       writtenBytes += bytes.byteLength;
-      if (writtenBytes > maxBytes) {
-        throw new IngotError(
-          'artifact-too-large',
-          `the artifact is larger than the limit of ${maxBytes} bytes`,
-          { maxBytes },
-        );
-      }
+      check(writtenBytes);
       return target.write(bytes);
     },
   };
