@@ -10,6 +10,7 @@ export {
   IngotError,
   isFailure,
 } from './errors.ts';
+export type { FileDigest } from './file-digest.ts';
 export { ID_PREFIXES, type Id, type IdPrefix, isId, newId } from './ids.ts';
 export { type Log, type LogFacts, silentLog } from './log.ts';
 export { noProgress, type OnProgress, type ProgressReport } from './progress.ts';

@@ -1,4 +1,3 @@
-import { crc32 } from 'node:zlib';
 import { combineCrc32, crc32OfZeros, releaseMemory } from '../bytes/index.ts';
 import type { DumpTarget, WriteWatch } from './dump-target.ts';
 import type { StreamCompressor } from './stream-compressor.ts';
@@ -78,7 +77,7 @@ export class CompressedSink implements DumpSink {
     for (let at = 0; at < plain.length; at += pieceBytes) {
       const piece = plain.subarray(at, at + pieceBytes);
       const isLast = at + pieceBytes >= plain.length;
-      this.#count(crc32(piece), piece.length);
+      this.#count(this.#compressor.crc32(piece), piece.length);
       // Pieces are written in order, so with the last one all of them are coded.
       await this.#push(this.#compressor.encode(piece), 0, isLast ? release : undefined);
     }

@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib';
-import { IngotError, MIB } from '../base/index.ts';
+import { type FileDigest, IngotError, MIB } from '../base/index.ts';
 import {
   type Compression,
   combineCrc32,
@@ -11,6 +11,7 @@ import {
   zeroSegments,
 } from '../bytes/index.ts';
 import type { StreamCompressor } from '../capture/index.ts';
+import { isKnownZeros } from './known-zeros.ts';
 import { inOrder } from './restore/in-order.ts';
 
 /** How a payload is read. */
@@ -35,6 +36,16 @@ export interface ArtifactPayload {
    * @returns pieces of any length; each stays unchanged until `keptBytes` more bytes were given out
    */
   open(options: OpenPayload): AsyncIterable<Buffer>;
+  /**
+   * Computes the digest beside {@link open}, from a reading of its own that waits for nobody; left
+   * out where a file can be read only once. The CRC tells whether both read the same.
+   *
+   * @param options `onBytes` is told now and then how far it is
+   */
+  readonly digestApart?: (options: {
+    readonly signal: AbortSignal | undefined;
+    readonly onBytes: (doneBytes: number) => void;
+  }) => Promise<FileDigest>;
 }
 
 /** How the data part is compressed; no compressor goes with `none`. */
@@ -113,6 +124,10 @@ async function* plainPieces(
   yield { kind: 'frame', bytes: layout.end };
 }
 
+function isZero(bytes: Buffer): boolean {
+  return isKnownZeros(bytes) || bytes.equals(ZEROS.subarray(0, bytes.length));
+}
+
 function zeroRun(plainBytes: number): CodedPiece {
   const coded = zeroSegments(plainBytes);
   return { coded, own: undefined, crc32: crc32OfZeros(plainBytes), plainBytes };
@@ -125,7 +140,7 @@ async function* segmentJobs(
 ): AsyncGenerator<() => Promise<CodedPiece>, void, undefined> {
   let zeroBytes = 0;
   for await (const { kind, bytes } of pieces) {
-    if (kind === 'payload' && bytes.equals(ZEROS.subarray(0, bytes.length))) {
+    if (kind === 'payload' && isZero(bytes)) {
       zeroBytes += bytes.length;
       continue;
     }
@@ -137,7 +152,7 @@ async function* segmentJobs(
     yield async () => {
       const encoding = kind === 'frame' ? storedSegment(bytes) : compressor.encode(bytes);
       // While the engine is at work on its own thread.
-      const plainCrc32 = crc32(bytes);
+      const plainCrc32 = compressor.crc32(bytes);
       const own = await encoding;
       return { coded: [own], own, crc32: plainCrc32, plainBytes: bytes.length };
     };
@@ -177,7 +192,7 @@ async function* asFrames(
   let lengthBytes = 0;
   async function* jobs(): AsyncGenerator<() => Promise<Uint8Array>, void, undefined> {
     for await (const piece of inEqualPieces(bytesOf(pieces), compressor.pieceBytes)) {
-      plainCrc32 = combineCrc32(plainCrc32, crc32(piece), piece.length);
+      plainCrc32 = combineCrc32(plainCrc32, compressor.crc32(piece), piece.length);
       lengthBytes += piece.length;
       yield () => compressor.encode(piece);
     }

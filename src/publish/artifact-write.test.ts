@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { describe, test } from 'node:test';
-import { constants, deflateRawSync } from 'node:zlib';
+import { constants, crc32, deflateRawSync } from 'node:zlib';
 import { inPieces, smallHeader } from '../../test/support/small-artifact.ts';
-import { isFailure } from '../base/index.ts';
+import { digestOf, type FileDigest, isFailure, MIB } from '../base/index.ts';
 import { GZIP_HEADER, gzipTrailer, MAX_CHUNK_BYTES, readArtifact } from '../bytes/index.ts';
 import type { StreamCompressor } from '../capture/index.ts';
 import type { ArtifactPayload } from './artifact-data.ts';
@@ -16,7 +16,8 @@ const gzip: StreamCompressor = {
   header: GZIP_HEADER,
   encode: (plain) =>
     Promise.resolve(deflateRawSync(plain, { level: 1, finishFlush: constants.Z_SYNC_FLUSH })),
-  trailer: ({ crc32, lengthBytes }) => gzipTrailer(crc32, lengthBytes),
+  crc32: (bytes) => crc32(bytes),
+  trailer: (plain) => gzipTrailer(plain.crc32, plain.lengthBytes),
 };
 
 class MemoryTarget implements ArtifactTarget {
@@ -137,6 +138,43 @@ describe('writing an artifact', () => {
       ),
       (thrown) => isFailure(thrown, 'content-changed'),
     );
+  });
+
+  test('compares what it read with what the digest was computed of', async () => {
+    const large = Buffer.concat([body, Buffer.alloc(16 * MIB, 'large')]);
+    const right = { digest: digestOf(large), crc32: crc32(large), sizeBytes: large.length };
+    const write = async (found: FileDigest, canPatch: boolean): Promise<Buffer> => {
+      let stopped: AbortSignal | undefined;
+      const { payload } = payloadOf(large, {
+        digestApart: async ({ signal, onBytes }) => {
+          stopped = signal;
+          onBytes(large.length);
+          return found;
+        },
+      });
+      const target = new MemoryTarget({ canPatch });
+      try {
+        await writeArtifact(requestOf(payload), target);
+      } finally {
+        assert.ok(!canPatch || stopped?.aborted === true);
+      }
+      return target.bytes;
+    };
+    const plain = new MemoryTarget({ canPatch: true });
+    await writeArtifact(requestOf(payloadOf(large).payload), plain);
+    for (const canPatch of [true, false]) {
+      assert.ok((await write(right, canPatch)).equals(plain.bytes));
+      for (const wrong of [
+        { ...right, crc32: right.crc32 ^ 1 },
+        { ...right, sizeBytes: right.sizeBytes - 1 },
+      ]) {
+        await assert.rejects(
+          write(wrong, canPatch),
+          (thrown) =>
+            isFailure(thrown, 'content-changed') || isFailure(thrown, 'source-size-mismatch'),
+        );
+      }
+    }
   });
 
   test('fails when coding fails, and leaves no piece under way', async () => {

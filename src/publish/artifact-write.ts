@@ -1,12 +1,4 @@
-import {
-  type Digest,
-  DigestBlocks,
-  type DigestStream,
-  IngotError,
-  inlineDigestStream,
-  noProgress,
-  type OnProgress,
-} from '../base/index.ts';
+import { type Digest, type DigestStream, IngotError, type OnProgress } from '../base/index.ts';
 import {
   type ArtifactHeader,
   type DataLayout,
@@ -23,8 +15,8 @@ import {
   codeSmall,
   type DataCoding,
   exactly,
-  keptBytesOf,
 } from './artifact-data.ts';
+import { CHANGED, PayloadReader } from './payload-reader.ts';
 
 /** Coded data up to this size is kept in memory where it would have to be coded twice. */
 const KEPT_DATA_BYTES = 32 * 1024 * 1024;
@@ -72,109 +64,9 @@ export interface WrittenArtifact {
   readonly digests: readonly Digest[];
 }
 
-interface Measured {
-  readonly digests: readonly Digest[];
-  readonly sizes: readonly number[];
-}
-
-/** Below this a thread of its own costs more than it saves. */
-const THREADED_BYTES = 16 * 1024 * 1024;
-
-/** Reads payloads, hashes them on the way and tells the progress. */
-class PayloadReader {
-  readonly digests: Digest[] = [];
-  readonly sizes: number[] = [];
-  readonly #request: WriteArtifactRequest;
-  readonly #stage: string;
-  #doneBytes = 0;
-
-  constructor(request: WriteArtifactRequest, stage: string) {
-    this.#request = request;
-    this.#stage = stage;
-  }
-
-  get #totalBytes(): number | undefined {
-    const sizes = this.#request.payloads.map((payload) => payload.sizeBytes);
-    return sizes.some((size) => size === undefined)
-      ? undefined
-      : sizes.reduce<number>((sum, size) => sum + (size ?? 0), 0);
-  }
-
-  /** Yields the bytes of one payload; its digest and size are there when it has ended. */
-  async *read(index: number): AsyncGenerator<Buffer, void, undefined> {
-    const { payloads, onProgress = noProgress, signal, openDigestStream } = this.#request;
-    const payload = payloads[index];
-    const isSmall = (payload?.sizeBytes ?? THREADED_BYTES) < THREADED_BYTES;
-    await using stream = (isSmall ? undefined : openDigestStream?.()) ?? inlineDigestStream();
-    const keptBytes = keptBytesOf(this.#request);
-    const hash = new PayloadHash(stream, keptBytes);
-    let sizeBytes = 0;
-    const allocate = (bytes: number): Buffer => stream.allocate(bytes);
-    for await (const piece of payload?.open({ signal, keptBytes, allocate }) ?? []) {
-      signal?.throwIfAborted();
-      await hash.update(piece);
-      sizeBytes += piece.length;
-      this.#doneBytes += piece.length;
-      onProgress({
-        doneBytes: this.#doneBytes,
-        totalBytes: this.#totalBytes,
-        stage: this.#stage,
-      });
-      yield piece;
-    }
-    this.digests[index] = await hash.digest();
-    this.sizes[index] = sizeBytes;
-  }
-}
-
-/** The digest of one payload, some bytes behind what is read. */
-class PayloadHash {
-  readonly #stream: DigestStream;
-  readonly #keptBytes: number;
-  readonly #behind: { readonly sizeBytes: number; readonly hashed: Promise<void> }[] = [];
-  #behindBytes = 0;
-  /** For memory that another thread cannot see. */
-  #copies: DigestBlocks | undefined;
-
-  constructor(stream: DigestStream, keptBytes: number) {
-    this.#stream = stream;
-    this.#keptBytes = keptBytes;
-  }
-
-  /** @param piece stays unchanged until `keptBytes` more bytes were read */
-  async update(piece: Buffer): Promise<void> {
-    if (!(piece.buffer instanceof SharedArrayBuffer)) {
-      this.#copies ??= new DigestBlocks(this.#stream);
-      await this.#copies.add(piece);
-      return;
-    }
-    this.#copies?.flush();
-    const hashed = this.#stream.update(piece);
-    // Waited for below; whoever stops reading before does not care.
-    hashed.catch(() => undefined);
-    this.#behind.push({ sizeBytes: piece.length, hashed });
-    this.#behindBytes += piece.length;
-    while (this.#behindBytes > this.#keptBytes) await this.#waitForOne();
-  }
-
-  async digest(): Promise<Digest> {
-    await this.#copies?.end();
-    while (this.#behind.length > 0) await this.#waitForOne();
-    return await this.#stream.digest();
-  }
-
-  async #waitForOne(): Promise<void> {
-    const oldest = this.#behind.shift();
-    this.#behindBytes -= oldest?.sizeBytes ?? 0;
-    await oldest?.hashed;
-  }
-}
-
-async function measure(request: WriteArtifactRequest): Promise<Measured> {
+async function measure(request: WriteArtifactRequest): Promise<PayloadReader> {
   const reader = new PayloadReader(request, 'computing the digest');
-  for (const index of request.payloads.keys()) {
-    for await (const piece of reader.read(index)) void piece;
-  }
+  for (const index of request.payloads.keys()) await reader.measure(index);
   return reader;
 }
 
@@ -183,16 +75,27 @@ class ArtifactWriter {
   readonly #request: WriteArtifactRequest;
   readonly #target: ArtifactTarget;
   readonly #sizes: readonly number[];
+  /** Who has measured the payloads before, if anybody. */
+  readonly #measured: PayloadReader | undefined;
   readonly #layout: DataLayout;
   #signed: { manifest: Buffer; signatureFile: Buffer | undefined } | undefined;
 
-  constructor(request: WriteArtifactRequest, target: ArtifactTarget, sizes: readonly number[]) {
+  constructor(
+    request: WriteArtifactRequest,
+    target: ArtifactTarget,
+    { sizes, measured }: { readonly sizes: readonly number[]; readonly measured?: PayloadReader },
+  ) {
     this.#request = request;
+    this.#measured = measured;
     this.#target = target;
     this.#sizes = sizes;
     this.#layout = layOutData(
       request.payloads.map(({ name, mode }, i) => ({ name, mode, sizeBytes: sizes[i] ?? 0 })),
     );
+  }
+
+  #reader(stage: string): PayloadReader {
+    return new PayloadReader(this.#request, stage, this.#measured);
   }
 
   #coded(reader: PayloadReader): AsyncIterable<Uint8Array> {
@@ -243,7 +146,7 @@ class ArtifactWriter {
   async #countCoded(): Promise<{ dataBytes: number; kept: Uint8Array[] | undefined }> {
     let dataBytes = 0;
     let kept: Uint8Array[] | undefined = [];
-    for await (const piece of this.#coded(new PayloadReader(this.#request, 'measuring'))) {
+    for await (const piece of this.#coded(this.#reader('measuring'))) {
       dataBytes += piece.byteLength;
       if (dataBytes > KEPT_DATA_BYTES) kept = undefined;
       kept?.push(Buffer.from(piece));
@@ -263,7 +166,7 @@ class ArtifactWriter {
     const assumed = known ?? this.#request.payloads.map(() => UNKNOWN_DIGEST);
     const provisional = await this.#head(assumed, 0, known !== undefined);
     await this.#target.write(provisional);
-    const reader = new PayloadReader(this.#request, 'writing the payload');
+    const reader = this.#reader('writing the payload');
     let dataBytes = 0;
     for await (const piece of this.#coded(reader)) {
       dataBytes += piece.byteLength;
@@ -289,7 +192,7 @@ class ArtifactWriter {
     const head = await this.#head(digests, dataBytes, true);
     await this.#target.write(head);
     let writtenBytes = 0;
-    const reader = new PayloadReader(this.#request, 'writing the payload');
+    const reader = this.#reader('writing the payload');
     for await (const piece of kept ?? this.#coded(reader)) {
       writtenBytes += piece.byteLength;
       await this.#target.write(piece);
@@ -301,8 +204,6 @@ class ArtifactWriter {
     return { sizeBytes: head.length + dataBytes + tail.length, digests };
   }
 }
-
-const CHANGED = 'a payload file changed while it was read';
 
 function expectSame(before: readonly Digest[], now: readonly Digest[]): void {
   if (before.some((digest, i) => digest !== now[i])) {
@@ -331,10 +232,12 @@ export async function writeArtifact(
     (compression === 'none' || compression === 'gzip') &&
     (signer === undefined || signer.signatureFileBytes !== undefined);
   if (target.patch !== undefined && isHeadCertain && known.length === payloads.length) {
-    return new ArtifactWriter(request, target, known).writeAndPatch(target.patch, undefined);
+    const writer = new ArtifactWriter(request, target, { sizes: known });
+    return writer.writeAndPatch(target.patch, undefined);
   }
-  const { digests, sizes } = await measure(request);
-  const writer = new ArtifactWriter(request, target, sizes);
+  const measured = await measure(request);
+  const { digests, sizes } = measured;
+  const writer = new ArtifactWriter(request, target, { sizes, measured });
   return target.patch === undefined
     ? writer.writeThrough(digests)
     : writer.writeAndPatch(target.patch, digests);

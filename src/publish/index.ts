@@ -41,6 +41,7 @@ export {
   readPackages,
 } from './image-files/packages.ts';
 export { resolvePath } from './image-files/resolve-path.ts';
+export { makeZeros } from './known-zeros.ts';
 export type { PublishedFile } from './published-file.ts';
 export { publishRaw } from './raw.ts';
 export { publishRawGz } from './raw-gz.ts';

@@ -2,6 +2,7 @@ import { IngotError, KIB, MIB } from '../base/index.ts';
 import type { Extent } from '../bytes/index.ts';
 import type { SnapshotPass, SnapshotSource } from '../capture/index.ts';
 import type { ArtifactPayload } from './artifact-data.ts';
+import { makeZeros } from './known-zeros.ts';
 import { inOrder } from './restore/in-order.ts';
 import { ReusedBuffers } from './reused-buffers.ts';
 
@@ -90,7 +91,7 @@ export function snapshotPayload(source: SnapshotSource, name: string): ArtifactP
         throw new IngotError('source-unsupported', 'a snapshot of a device can be read only once');
       }
       isRead = true;
-      const zeros = allocate(READ_BYTES).fill(0);
+      const zeros = makeZeros(allocate, READ_BYTES);
       const buffers = new ReusedBuffers({ bufferBytes: READ_BYTES, keptBytes, allocate });
       const pass = await source.pass('frozen');
       let givenBytes = 0;

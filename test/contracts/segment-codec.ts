@@ -48,6 +48,11 @@ export function segmentCodecContract(
       );
     });
 
+    test('sums up as gzip does', () => {
+      fc.assert(fc.property(plainBytes, (plain) => codec.crc32(plain) === crc32(plain)));
+      assert.equal(codec.crc32(Buffer.alloc(0)), 0);
+    });
+
     test('its segments, spliced in any order with those of others, are one gzip member', async () => {
       await fc.assert(
         fc.asyncProperty(fc.array(plainBytes, { maxLength: 5 }), async (chunks) => {

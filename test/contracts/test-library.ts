@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { constants, deflateRaw, inflateRaw } from 'node:zlib';
+import { constants, crc32, deflateRaw, inflateRaw } from 'node:zlib';
 import { type Id, IngotError, silentLog, systemClock } from '../../src/base/index.ts';
 import { DirectoryDisk } from '../../src/keep/adapters/directory-disk.ts';
 import { openSqliteCatalogue } from '../../src/keep/adapters/sqlite-catalogue.ts';
@@ -23,6 +23,7 @@ const deflate = promisify(deflateRaw);
 /** A small codec over Node's zlib that keeps what the port promises. */
 const testCodec: SegmentCodec = {
   name: 'test-1',
+  crc32: (bytes) => crc32(bytes),
   encode: (plain) => deflate(plain, { level: 1, finishFlush: constants.Z_SYNC_FLUSH }),
   async decode(coded, plainBytes) {
     try {

@@ -1,4 +1,4 @@
-import { deflateRawSync, inflateRawSync, constants as zlib } from 'node:zlib';
+import { crc32, deflateRawSync, inflateRawSync, constants as zlib } from 'node:zlib';
 import { digestOf, IngotError } from '../../src/base/index.ts';
 import type { SegmentCodec } from '../../src/keep/index.ts';
 import type { FeedChunk, FeedEntry, FeedPage, RestoreFeed } from '../../src/publish/index.ts';
@@ -6,6 +6,7 @@ import type { FeedChunk, FeedEntry, FeedPage, RestoreFeed } from '../../src/publ
 /** A codec in a few lines; tests of restores do not depend on the real ones. */
 export const testCodec: SegmentCodec = {
   name: 'test',
+  crc32: (bytes) => crc32(bytes),
   encode: async (plain) => deflateRawSync(plain, { finishFlush: zlib.Z_SYNC_FLUSH, level: 1 }),
   decode: async (coded, plainBytes) => {
     const plain = inflateRawSync(coded, { finishFlush: zlib.Z_SYNC_FLUSH });

@@ -35,6 +35,7 @@ const READS = new Set([
 /** Stores bytes as they are: these tests are about writes, not about deflate. */
 const plainCodec: SegmentCodec = {
   name: 'plain',
+  crc32: (bytes) => crc32(bytes),
   encode: async (plain) => Buffer.from(plain),
   decode: async (coded) => Buffer.from(coded),
 };

@@ -125,6 +125,7 @@ async function alternating(): Promise<SegmentCodec> {
     name: 'alternating',
     encode: (plain) => (turn++ % 2 === 0 ? codec : zlibSegmentCodec).encode(plain),
     decode: (coded, plainBytes) => codec.decode(coded, plainBytes),
+    crc32: (bytes) => codec.crc32(bytes),
   };
 }
 

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { promisify } from 'node:util';
-import { constants, zstdCompress, zstdCompressSync } from 'node:zlib';
+import { constants, crc32, zstdCompress, zstdCompressSync } from 'node:zlib';
 import type { StreamCompressor } from '../stream-compressor.ts';
 import { EMPTY_XZ_STREAM, xzEncoder } from './liblzma.ts';
 
@@ -36,6 +36,7 @@ export function zstdCompressor(level = 3): StreamCompressor {
     header: zstdCompressSync(Buffer.alloc(0), options),
     // One output buffer for all: each further one is another trip to the pool, and more memory.
     encode: (plain) => zstdAsync(plain, { ...options, chunkSize: zstdBound(plain.length) }),
+    crc32: (bytes) => crc32(bytes),
     trailer: () => Buffer.alloc(0),
   };
 }
@@ -48,6 +49,7 @@ export function xzCompressor(): StreamCompressor {
     piecesInFlight: piecesInFlight(MAX_XZ_IN_FLIGHT),
     header: EMPTY_XZ_STREAM,
     encode: xzEncoder(),
+    crc32: (bytes) => crc32(bytes),
     trailer: () => Buffer.alloc(0),
   };
 }

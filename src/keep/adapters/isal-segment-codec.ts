@@ -298,6 +298,8 @@ export function openIsalSegmentCodec(): SegmentCodec {
       const probed = await inflaters.use((inflater) => inflater.run(coded, plainBytes));
       return checkedPlain(coded, plainBytes, probed);
     },
+
+    crc32: (bytes) => library.crc32(0, addressOf(bytes), bytes.byteLength),
   };
 }
 

@@ -29,6 +29,7 @@ function codecOver(engine: SegmentEngine, codec: SegmentCodec): SegmentCodec {
       return target.subarray(0, engine.encodeInto(bytes, target));
     },
     decode: async (coded, plainBytes) => Buffer.from(engine.decode(coded, plainBytes)),
+    crc32: (bytes) => engine.crc32(Buffer.from(bytes)),
   };
 }
 
@@ -79,6 +80,7 @@ describe('the fastest engine', () => {
         return zlibSegmentCodec.encode(other);
       },
       decode: (coded, plainBytes) => zlibSegmentCodec.decode(coded, plainBytes),
+      crc32: (bytes) => zlibSegmentCodec.crc32(bytes),
     };
     const { codec, reason } = await chooseCodec(() => broken);
     assert.equal(codec, zlibSegmentCodec);

@@ -44,6 +44,8 @@ export const zlibSegmentCodec: SegmentCodec = {
     const probed = await turns.use(() => inflateWithProbe(coded, plainBytes));
     return checkedPlain(coded, plainBytes, probed);
   },
+
+  crc32: (bytes) => crc32(bytes),
 };
 
 /** What a thread's last decode gave, until the next one. */

@@ -19,4 +19,6 @@ export interface SegmentCodec {
    * @throws IngotError `segment-malformed`
    */
   decode(coded: Uint8Array, plainBytes: number): Promise<Buffer>;
+  /** @returns the CRC-32 of gzip, computed on the caller's thread */
+  crc32(bytes: Uint8Array): number;
 }

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { crc32 } from 'node:zlib';
 import { type Digest, IngotError, KIB, MIB } from '../../base/index.ts';
 import type { ManifestPage } from '../../bytes/index.ts';
 import type { ChunkPlace, ImageRow, PageLayout, PageRow } from './catalogue.ts';
@@ -151,18 +150,18 @@ export class DirectoryImage implements OpenImage {
       const chunk = chunks[index] as OpenChunk;
       const start = chunk.location.offsetBytes - run.startBytes;
       const coded = bytes?.subarray(start, start + chunk.codedBytes);
-      result[index] = isWhole(coded, chunk) ? coded : await this.#readMoved(chunk);
+      result[index] = this.#isWhole(coded, chunk) ? coded : await this.#readMoved(chunk);
     }
   }
 
   /** The pack is gone or the bytes are wrong: collection may have moved the chunk meanwhile. */
   async #readMoved(chunk: OpenChunk): Promise<Buffer> {
-    const { catalogue, packFiles, log } = this.#context;
+    const { catalogue, codec, packFiles, log } = this.#context;
     for (let [place] = await catalogue.locate([chunk.digest]); place !== undefined; ) {
       if (place.state === 'quarantined') throw this.#corrupt(place);
       const coded = await packFiles.read(place.packId, place.offsetBytes, place.codedBytes);
-      if (isWhole(coded, chunk)) return coded;
-      if (coded !== undefined && crc32(coded) === place.codedCrc32) {
+      if (this.#isWhole(coded, chunk)) return coded;
+      if (coded !== undefined && codec.crc32(coded) === place.codedCrc32) {
         throw new IngotError('content-changed', `the chunk ${chunk.digest} was healed meanwhile`, {
           digest: chunk.digest,
         });
@@ -177,6 +176,12 @@ export class DirectoryImage implements OpenImage {
       throw this.#corrupt(place);
     }
     throw missing(chunk.digest);
+  }
+
+  #isWhole(coded: Buffer | undefined, chunk: OpenChunk): coded is Buffer {
+    return (
+      coded?.length === chunk.codedBytes && this.#context.codec.crc32(coded) === chunk.codedCrc32
+    );
   }
 
   #corrupt({ digest, packId }: ChunkPlace): IngotError {
@@ -229,10 +234,6 @@ function* runsOf(chunks: readonly OpenChunk[]): Generator<Run, void, undefined> 
     run = { packId, startBytes: offsetBytes, endBytes, members: [index] };
   }
   if (run !== undefined) yield run;
-}
-
-function isWhole(coded: Buffer | undefined, chunk: OpenChunk): coded is Buffer {
-  return coded?.length === chunk.codedBytes && crc32(coded) === chunk.codedCrc32;
 }
 
 function openChunk(place: ChunkPlace): OpenChunk {

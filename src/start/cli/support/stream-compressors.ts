@@ -40,6 +40,7 @@ export async function compressorNamed(
           MAX_PIECES_IN_FLIGHT,
         ),
         deflate: (plain) => codec.encode(plain),
+        crc32: (bytes) => codec.crc32(bytes),
       });
     }
   }

@@ -11,7 +11,8 @@ import {
   sniffCompression,
 } from '../../../../bytes/index.ts';
 import { nextData } from '../../../../capture/adapters/libc.ts';
-import { type ArtifactPayload, ReusedBuffers } from '../../../../publish/index.ts';
+import { type ArtifactPayload, makeZeros, ReusedBuffers } from '../../../../publish/index.ts';
+import { apartDigestOf } from './payload-digest.ts';
 
 const READ_BYTES = 1024 * 1024;
 /** A root filesystem's mode says nothing; it must not depend on the umask of who made the file. */
@@ -85,7 +86,7 @@ export async function* readFilePieces(
     const dataBytes = holes.untilData(position);
     if (dataBytes > 0) {
       // Made once, never written to: it may be given out again at once.
-      zeros ??= allocate(READ_BYTES).fill(0);
+      zeros ??= makeZeros(allocate, READ_BYTES);
       return { buffer: undefined, piece: zeros.subarray(0, Math.min(dataBytes, READ_BYTES)) };
     }
     const buffer = buffers.take(givenByte);
@@ -166,6 +167,7 @@ export async function openRootfsFile(path: string): Promise<ArtifactPayload> {
     mode: ROOTFS_MODE,
     isAugmented: false,
     sizeBytes: status.isFile() && compression === 'none' ? status.size : undefined,
+    ...(status.isFile() && compression === 'none' ? { digestApart: apartDigestOf(path) } : {}),
     open: ({ keptBytes, allocate }) =>
       compression === 'none'
         ? readFilePieces(path, { keptBytes, allocate })
@@ -221,6 +223,7 @@ export async function openModuleFile(path: string, isAugmented: boolean): Promis
     mode: status.mode & 0o777,
     isAugmented,
     sizeBytes: status.isFile() ? status.size : undefined,
+    ...(status.isFile() ? { digestApart: apartDigestOf(path) } : {}),
     open: ({ keptBytes, allocate }) => readFilePieces(path, { keptBytes, allocate }),
   };
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { IngotError } from '../../../../base/index.ts';
 import { targetFailure } from '../../../../capture/adapters/target-failure.ts';
 import type { ArtifactPayload } from '../../../../publish/index.ts';
+import { apartDigestOf } from './payload-digest.ts';
 import { readFilePieces } from './payload-file.ts';
 
 const BLOCK_BYTES = 4096;
@@ -70,6 +71,7 @@ export async function spoolPayload(
   }
   await handle.truncate(sizeBytes);
   const owned = undo.move();
+  const nameless = `/proc/self/fd/${handle.fd}`;
   return {
     payload: {
       name: source.name,
@@ -77,7 +79,8 @@ export async function spoolPayload(
       isAugmented: false,
       sizeBytes,
       open: ({ keptBytes, allocate: take }) =>
-        readFilePieces(`/proc/self/fd/${handle.fd}`, { keptBytes, allocate: take }),
+        readFilePieces(nameless, { keptBytes, allocate: take }),
+      digestApart: apartDigestOf(nameless),
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };

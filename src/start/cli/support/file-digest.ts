@@ -1,0 +1,53 @@
+import { Worker } from 'node:worker_threads';
+import { digestFromBytes, type FileDigest, IngotError } from '../../../base/index.ts';
+
+interface Told {
+  readonly doneBytes: number;
+  readonly crc32?: number;
+  readonly sha256?: Uint8Array;
+}
+
+/**
+ * Computes the digest of a regular file on a thread that reads it by itself: it waits for nobody who
+ * works on the same bytes. Holes are not read.
+ *
+ * @param engineName of the segment codec whose CRC is the fastest here
+ * @throws IngotError `source-unreadable`; the signal's reason
+ */
+export async function digestOfFile(
+  path: string,
+  engineName: string,
+  {
+    signal,
+    onBytes,
+  }: {
+    readonly signal?: AbortSignal | undefined;
+    readonly onBytes?: (doneBytes: number) => void;
+  } = {},
+): Promise<FileDigest> {
+  signal?.throwIfAborted();
+  const ended = Promise.withResolvers<FileDigest>();
+  const worker = new Worker(new URL('./file-digest-worker.ts', import.meta.url), {
+    workerData: { path, engineName },
+    resourceLimits: { maxYoungGenerationSizeMb: 2 },
+  });
+  const onAbort = (): void => ended.reject(signal?.reason);
+  signal?.addEventListener('abort', onAbort, { once: true });
+  worker.on('message', ({ doneBytes, crc32, sha256 }: Told) => {
+    onBytes?.(doneBytes);
+    if (crc32 === undefined || sha256 === undefined) return;
+    ended.resolve({ digest: digestFromBytes(sha256), crc32, sizeBytes: doneBytes });
+  });
+  worker.on('error', (cause) => {
+    ended.reject(
+      new IngotError('source-unreadable', `${path} cannot be read`, { path }, { cause }),
+    );
+  });
+  worker.on('exit', () => ended.reject(new Error('the thread of a digest has ended')));
+  try {
+    return await ended.promise;
+  } finally {
+    signal?.removeEventListener('abort', onAbort);
+    await worker.terminate();
+  }
+}
