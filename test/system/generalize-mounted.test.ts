@@ -168,6 +168,51 @@ describe('generalizing images of XFS and btrfs', () => {
     });
   });
 
+  test('btrfs: a system in a default subvolume, with subvolumes in another one (openSUSE)', async () => {
+    using loop = loopFilesystem({ kind: 'btrfs', sizeMiB: 128 });
+    const at = (path: string): string => join(loop.mountPoint, path);
+    for (const name of ['@', '@/var', '@/root', '@/home', '@/srv', '@/.snapshots']) {
+      run('btrfs', 'subvolume', 'create', at(name));
+    }
+    mkdirSync(at('@/.snapshots/1'));
+    const system = '@/.snapshots/1/snapshot';
+    run('btrfs', 'subvolume', 'create', at(system));
+    for (const name of ['etc/ssh', 'var', 'root', 'home', 'srv', '.snapshots']) {
+      mkdirSync(at(`${system}/${name}`), { recursive: true });
+    }
+    mkdirSync(at('@/var/log'));
+    mkdirSync(at('@/home/ann'));
+    const emptied = [`${system}/etc/machine-id`, '@/var/log/auth.log'];
+    const gone = [
+      `${system}/etc/ssh/ssh_host_rsa_key`,
+      '@/root/.bash_history',
+      '@/home/ann/.bash_history',
+      '@/var/log/messages-20260101.xz',
+    ];
+    const kept = [`${system}/etc/os-release`, '@/srv/page'];
+    for (const path of [...emptied, ...gone, ...kept]) writeFileSync(at(path), SECRET);
+    const mounts = ['var', 'root', 'home', 'srv', '.snapshots'].map(
+      (name) => `UUID=1 /${name} btrfs subvol=/@/${name} 0 0`,
+    );
+    const fstab = ['UUID=1 / btrfs defaults 0 0', ...mounts].join('\n');
+    writeFileSync(at(`${system}/etc/fstab`), fstab);
+    run('btrfs', 'subvolume', 'set-default', at(system));
+    const { id } = backend.add(takeImage(loop));
+    const { status, stdout, stderr } = await generalize(id, '--name', 'golden');
+    assert.equal(status, 0, stderr);
+    assert.match(stderr, /^empty {2}\/@\/\.snapshots\/1\/snapshot\/etc\/machine-id /m);
+    withResult(stdout, 'loop,ro,subvolid=5', (root) => {
+      for (const path of emptied) assert.equal(readFileSync(join(root, path)).length, 0, path);
+      for (const path of kept) assert.equal(readFileSync(join(root, path), 'utf8'), SECRET, path);
+      for (const path of gone) {
+        assert.throws(() => readFileSync(join(root, path)), { code: 'ENOENT' }, path);
+      }
+    });
+    withResult(stdout, 'loop,ro', (root) => {
+      assert.equal(readFileSync(join(root, 'etc/machine-id')).length, 0);
+    });
+  });
+
   test('XFS in a partition, with a log that was not replayed, is generalized too', async () => {
     using loop = loopFilesystem({ kind: 'xfs', sizeMiB: 64, mkfsOptions: MKFS.xfs });
     fill(loop.mountPoint);

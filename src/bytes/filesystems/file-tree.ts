@@ -68,6 +68,11 @@ export interface FileTree {
   readonly foldsCase?: boolean;
   /** The top directory: what a mount without options shows. */
   root(): Promise<FileNode>;
+  /**
+   * The directory that everything lies in, where {@link root} may show a part of it only, and the path
+   * from there to what root shows.
+   */
+  outermost?(): Promise<{ readonly node: FileNode; readonly rootPath: readonly Buffer[] }>;
   /** Reads an inode that a directory names. */
   node(inode: number): Promise<FileNode>;
   /** Yields the entries of a directory in the order in which they lie there. */

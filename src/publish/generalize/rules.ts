@@ -86,7 +86,15 @@ export const GENERALIZE_RULES: readonly GeneralizeRule[] = [
   {
     name: 'logs',
     reason: 'they tell about another machine',
-    remove: ['/var/log/journal/**', '/var/log/*.gz', '/var/log/*.1', '/var/log/*.old'],
+    remove: [
+      '/var/log/journal/**',
+      '/var/log/*.gz',
+      '/var/log/*.xz',
+      '/var/log/*.bz2',
+      '/var/log/*.zst',
+      '/var/log/*.1',
+      '/var/log/*.old',
+    ],
     empty: ['/var/log/**'],
   },
   {

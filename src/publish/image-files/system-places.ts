@@ -4,7 +4,7 @@ import { sortedEntries } from './list-files.ts';
 /** A directory of a filesystem, and where an installed system has it. */
 export interface SystemPlace {
   readonly node: FileNode;
-  /** Its path from the filesystem's top, in raw bytes; empty for the top itself. */
+  /** Its path from the outermost directory, in raw bytes; empty for that itself. */
   readonly path: Buffer;
   /** Its path in the running system; empty for the root. */
   readonly mountedAt: string;
@@ -19,18 +19,22 @@ const MAX_PLACES = 256;
  *
  * The root is the filesystem's top. Where this has no `etc`, a system may lie in a subvolume right
  * below (`@`, `root`), which its boot loader mounts by name; then those that have an `etc` are meant.
- * Subvolumes that its `/etc/fstab` mounts follow.
+ * Subvolumes that its `/etc/fstab` mounts follow; it names them from the outermost directory on, which
+ * is more than the filesystem shows where it has a default subvolume (openSUSE).
  *
- * @returns roots first; the filesystem's top when nothing else is found
+ * @returns roots first; the filesystem's top when nothing else is found. Paths begin at the outermost
+ *   directory
  */
 export async function findSystemPlaces(tree: FileTree): Promise<SystemPlace[]> {
-  const top = { node: await tree.root(), path: Buffer.alloc(0), mountedAt: '' };
-  const roots = (await hasEtc(tree, top.node)) ? [top] : await rootsBelow(tree, top.node);
+  const outermost = await tree.outermost?.();
+  const path = pathOf(outermost?.rootPath ?? []);
+  const top = { node: await tree.root(), path, mountedAt: '' };
+  const roots = (await hasEtc(tree, top.node)) ? [top] : await rootsBelow(tree, top);
   if (roots.length === 0) return [top];
   const places = [...roots];
   for (const root of roots) {
     for (const { subvolume, mountedAt } of await mountedSubvolumes(tree, root.node)) {
-      const found = await findDirectory(tree, subvolume);
+      const found = await findDirectory(tree, outermost?.node ?? top.node, subvolume);
       if (found !== undefined && places.length < MAX_PLACES) places.push({ ...found, mountedAt });
     }
   }
@@ -41,12 +45,13 @@ async function hasEtc(tree: FileTree, directory: FileNode): Promise<boolean> {
   return (await lookUp(tree, directory, Buffer.from('etc')))?.kind === 'directory';
 }
 
-async function rootsBelow(tree: FileTree, top: FileNode): Promise<SystemPlace[]> {
+async function rootsBelow(tree: FileTree, top: SystemPlace): Promise<SystemPlace[]> {
   const found: SystemPlace[] = [];
-  for (const [name, inode] of await sortedEntries(tree, top)) {
+  for (const [name, inode] of await sortedEntries(tree, top.node)) {
     const node = await tree.node(inode);
     if (!tree.isSubvolume(node) || !(await hasEtc(tree, node))) continue;
-    found.push({ node, path: Buffer.from(`/${name}`, 'latin1'), mountedAt: '' });
+    const path = Buffer.concat([top.path, pathOf([Buffer.from(name, 'latin1')])]);
+    found.push({ node, path, mountedAt: '' });
   }
   return found;
 }
@@ -76,17 +81,27 @@ async function mountedSubvolumes(
   });
 }
 
-/** Finds a directory by its path from the top; links are not followed. */
+/** Finds a directory by its path from the outermost one; links are not followed. */
 async function findDirectory(
   tree: FileTree,
+  from: FileNode,
   path: string,
 ): Promise<{ readonly node: FileNode; readonly path: Buffer } | undefined> {
-  const names = path.split('/').filter((name) => name !== '');
-  let node = await tree.root();
+  const names = path
+    .split('/')
+    .filter((name) => name !== '')
+    .map((name) => Buffer.from(name));
+  let node = from;
   for (const name of names) {
-    const next = await lookUp(tree, node, Buffer.from(name));
+    const next = await lookUp(tree, node, name);
     if (next?.kind !== 'directory') return undefined;
     node = next;
   }
-  return { node, path: Buffer.from(names.map((name) => `/${name}`).join('')) };
+  return { node, path: pathOf(names) };
+}
+
+const SLASH = Buffer.from('/');
+
+function pathOf(names: readonly Buffer[]): Buffer {
+  return Buffer.concat(names.flatMap((name) => [SLASH, name]));
 }

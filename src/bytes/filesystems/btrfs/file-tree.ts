@@ -28,6 +28,11 @@ const OBJECT_BITS = 40n;
 const STUB_INDEX = 4095;
 const MAX_FILE_EXTENTS = 2 ** 20;
 
+/** Type of the items that name an inode in its directory. */
+const INODE_REF = 12;
+/** Directories below one another: more than any path of the kernel can name. */
+const MAX_DEPTH = 2048;
+
 /**
  * Reads files of a btrfs filesystem of one device without mounting it.
  *
@@ -67,6 +72,20 @@ export class BtrfsTree implements FileTree {
 
   root(): Promise<FileNode> {
     return this.node(inodeOf(this.#subvolumes.default.index, TOP_OBJECT));
+  }
+
+  async outermost(): Promise<{ readonly node: FileNode; readonly rootPath: readonly Buffer[] }> {
+    const { top } = this.#subvolumes;
+    const rootPath: Buffer[] = [];
+    for (let here = this.#subvolumes.default; here !== top; ) {
+      const entry = this.#subvolumes.entryOf(here.treeId);
+      if (entry === undefined || rootPath.length > MAX_DEPTH) {
+        throw malformed(`tree ${here.treeId} lies nowhere below the top`);
+      }
+      here = this.#subvolumes.ofTree(entry.tree);
+      rootPath.unshift(...(await this.#pathOf(here, entry.directory)), entry.name);
+    }
+    return { node: await this.node(inodeOf(top.index, TOP_OBJECT)), rootPath };
   }
 
   async node(inode: number): Promise<FileNode> {
@@ -129,6 +148,26 @@ export class BtrfsTree implements FileTree {
       places.push({ fileOffset, diskOffset: this.#originBytes + diskOffset, lengthBytes });
     }
     return places;
+  }
+
+  /** Names of a directory and those that it lies in, up to the top of its subvolume. */
+  async #pathOf(subvolume: Subvolume, directory: bigint): Promise<Buffer[]> {
+    const names: Buffer[] = [];
+    for (let object = directory; object !== TOP_OBJECT; ) {
+      const from = { objectId: object, type: INODE_REF, offset: 0n };
+      let parent: bigint | undefined;
+      for await (const item of itemsFrom(this.#context, subvolume.root, from)) {
+        if (item.objectId !== object || item.type !== INODE_REF) break;
+        names.unshift(parseInodeName(item.data));
+        parent = item.offset;
+        break;
+      }
+      if (parent === undefined || names.length > MAX_DEPTH) {
+        throw malformed(`directory ${object} of tree ${subvolume.treeId} has no place`);
+      }
+      object = parent;
+    }
+    return names;
   }
 
   #placeOf(inode: number): { readonly subvolume: Subvolume; readonly object: bigint } {
@@ -217,6 +256,15 @@ export class BtrfsTree implements FileTree {
     if (offset === undefined) throw malformed(`no chunk holds ${lengthBytes} bytes at ${logical}`);
     return offset;
   }
+}
+
+/** @returns the name under which an inode stands in its directory */
+function parseInodeName(data: Buffer): Buffer {
+  const nameBytes = data.length < 10 ? 0 : data.readUInt16LE(8);
+  if (nameBytes === 0 || 10 + nameBytes > data.length) {
+    throw malformed(`a name of an inode has ${data.length} bytes`);
+  }
+  return Buffer.from(data.subarray(10, 10 + nameBytes));
 }
 
 function inodeOf(index: number, object: bigint): number {

@@ -12,7 +12,7 @@ const TOP_TREE = 5n;
 const MAX_SUBVOLUMES = 4094;
 
 /** The directory entry that a subvolume is reached by. */
-interface ParentEntry {
+export interface ParentEntry {
   readonly tree: bigint;
   readonly directory: bigint;
   readonly name: Buffer;
@@ -41,9 +41,7 @@ export class Subvolumes {
     this.#all = all;
     this.#byTree = new Map(all.map((subvolume) => [subvolume.treeId, subvolume]));
     this.#parents = parents;
-    const shown = this.#byTree.get(defaultTree);
-    if (shown === undefined) throw malformed(`there is no tree ${defaultTree}`);
-    this.default = shown;
+    this.default = this.ofTree(defaultTree);
   }
 
   /** @throws IngotError `filesystem-malformed` */
@@ -72,6 +70,23 @@ export class Subvolumes {
     const found = this.#all[index];
     if (found === undefined) throw malformed(`there is no subvolume of number ${index}`);
     return found;
+  }
+
+  /** @throws IngotError `filesystem-malformed` */
+  ofTree(treeId: bigint): Subvolume {
+    const found = this.#byTree.get(treeId);
+    if (found === undefined) throw malformed(`there is no tree ${treeId}`);
+    return found;
+  }
+
+  /** The subvolume that all others lie in. @throws IngotError `filesystem-malformed` */
+  get top(): Subvolume {
+    return this.ofTree(TOP_TREE);
+  }
+
+  /** Where a subvolume is reached; the top one nowhere. */
+  entryOf(treeId: bigint): ParentEntry | undefined {
+    return this.#parents.get(treeId);
   }
 
   /**

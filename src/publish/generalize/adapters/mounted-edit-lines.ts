@@ -31,7 +31,8 @@ export function mountArguments({
 }: MountRequest): string[] {
   const place = `loop,offset=${offsetBytes},sizelimit=${sizeBytes}`;
   // A copy of a filesystem that is mounted here has the same id, which XFS alone would refuse.
-  const own = filesystem === 'xfs' ? ',nouuid' : '';
+  // Paths of steps begin at the outermost directory, whatever subvolume a mount would show.
+  const own = filesystem === 'xfs' ? ',nouuid' : ',subvolid=5';
   const options = `${place},nosuid,nodev,noexec,nosymfollow${own}`;
   return ['-t', filesystem, '-o', options, '--', file, mountPoint];
 }
