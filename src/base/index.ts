@@ -1,3 +1,4 @@
+export { ALIGNMENT_BYTES, alignedMemory } from './aligned-memory.ts';
 export { type Clock, isoTime, parseIsoTime, systemClock } from './clock.ts';
 export { type Digest, digestBytes, digestFromBytes, digestOf, parseDigest } from './digest.ts';
 export { DigestBlocks } from './digest-blocks.ts';

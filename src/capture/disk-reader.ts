@@ -7,10 +7,21 @@ export interface LentBytes {
   readonly release: () => void;
 }
 
-/** A reader that may have memory of its own for long reads. */
-export interface MayLend extends ByteReader {
-  /** As `read`; what it gives must be released instead of being kept. */
-  lend?(offsetBytes: number, lengthBytes: number): Promise<LentBytes>;
+/** A reader that fills memory of its callers. */
+export interface FillingReader extends ByteReader {
+  /** As `read`, into memory of the caller: `target.byteLength` bytes. */
+  readInto(offsetBytes: number, target: Buffer): Promise<void>;
+  /**
+   * Makes memory that `readInto` fills without a copy, where it lies at multiples of 4096 and the
+   * offsets do too. Where this is not there, any memory is as good.
+   */
+  allocate?(lengthBytes: number): Buffer;
+  /**
+   * Gives bytes that are in memory already, which spares a copy.
+   *
+   * @returns undefined where they are not, or not in one piece: read them
+   */
+  lend?(offsetBytes: number, lengthBytes: number): Promise<LentBytes | undefined>;
 }
 
 /**
@@ -20,11 +31,9 @@ export interface MayLend extends ByteReader {
  * coherent with them and gives old data, silently. Every implementation promises that a read that
  * began after `dropStale` returned never gives bytes older than that moment.
  */
-export interface DiskReader extends MayLend, AsyncDisposable {
+export interface DiskReader extends FillingReader, AsyncDisposable {
   /** The logical block size, where it is known. */
   readonly sectorBytes?: number | undefined;
-  /** As `read`, into memory of the caller: `target.byteLength` bytes. */
-  readInto(offsetBytes: number, target: Buffer): Promise<void>;
   /** Call after each freeze and before each live pass. Cheap where reads bypass the cache. */
   dropStale(): Promise<void>;
 }

@@ -71,13 +71,12 @@ class DiskPass implements SnapshotPass {
     return this.#checked(() => this.#reader.read(offsetBytes, lengthBytes));
   }
 
-  lend(offsetBytes: number, lengthBytes: number): Promise<LentBytes> {
-    return this.#checked(async () => {
-      const lent = await this.#reader.lend?.(offsetBytes, lengthBytes);
-      if (lent !== undefined) return lent;
-      const bytes = await this.#reader.read(offsetBytes, lengthBytes);
-      return { bytes, release: () => undefined };
-    });
+  allocate(lengthBytes: number): Buffer {
+    return this.#reader.allocate?.(lengthBytes) ?? Buffer.allocUnsafeSlow(lengthBytes);
+  }
+
+  lend(offsetBytes: number, lengthBytes: number): Promise<LentBytes | undefined> {
+    return this.#checked(async () => this.#reader.lend?.(offsetBytes, lengthBytes));
   }
 
   readInto(offsetBytes: number, target: Buffer): Promise<void> {

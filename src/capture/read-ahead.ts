@@ -1,6 +1,7 @@
-import { KIB, MIB } from '../base/index.ts';
+import { ALIGNMENT_BYTES, KIB, MIB } from '../base/index.ts';
 import type { Extent } from '../bytes/index.ts';
-import type { LentBytes, MayLend } from './disk-reader.ts';
+import { BufferPool } from './buffer-pool.ts';
+import type { FillingReader, LentBytes } from './disk-reader.ts';
 
 /** Reads that are long enough for any disk. */
 const WINDOW_BYTES = 2 * MIB;
@@ -10,6 +11,12 @@ const MAX_GAP_BYTES = 16 * KIB;
 
 /** Reads under way while the bytes before them are worked on. */
 const READS_AHEAD = 3;
+
+/** A window whose ends are not aligned. */
+const ROOM_BYTES = WINDOW_BYTES + 2 * ALIGNMENT_BYTES;
+
+/** Reads ahead, and reads that are worked on. */
+const MAX_IDLE_ROOMS = 8;
 
 /** Bytes of an extent, or of a part of one. */
 export interface ReadPart extends LentBytes {
@@ -71,9 +78,38 @@ function* partsOf(window: Window, { bytes, release }: LentBytes): Generator<Read
   }
 }
 
-/** A read whose memory nobody else wants. */
-async function keep(bytes: Promise<Buffer>): Promise<LentBytes> {
-  return { bytes: await bytes, release: () => undefined };
+/** Reads windows into memory that is used again and again. */
+class WindowReader {
+  readonly #reader: FillingReader;
+  readonly #rooms: BufferPool;
+
+  constructor(reader: FillingReader) {
+    this.#reader = reader;
+    this.#rooms = new BufferPool(
+      () => reader.allocate?.(ROOM_BYTES) ?? Buffer.allocUnsafeSlow(ROOM_BYTES),
+      MAX_IDLE_ROOMS,
+    );
+  }
+
+  async read({ offsetBytes, lengthBytes }: Window): Promise<LentBytes> {
+    const lent = await this.#reader.lend?.(offsetBytes, lengthBytes);
+    if (lent !== undefined) return lent;
+    // Whole blocks, so that direct reads need no copy.
+    const start = offsetBytes - (offsetBytes % ALIGNMENT_BYTES);
+    const blocks = Math.ceil((offsetBytes + lengthBytes) / ALIGNMENT_BYTES);
+    const end = Math.min(blocks * ALIGNMENT_BYTES, this.#reader.sizeBytes);
+    const room = this.#rooms.take();
+    try {
+      await this.#reader.readInto(start, room.subarray(0, end - start));
+    } catch (thrown) {
+      this.#rooms.giveBack(room);
+      throw thrown;
+    }
+    return {
+      bytes: room.subarray(offsetBytes - start, offsetBytes - start + lengthBytes),
+      release: () => this.#rooms.giveBack(room),
+    };
+  }
 }
 
 /**
@@ -85,11 +121,12 @@ async function keep(bytes: Promise<Buffer>): Promise<LentBytes> {
  * @throws what `reader.read` throws, or the signal's reason
  */
 export async function* readAhead(
-  reader: MayLend,
+  reader: FillingReader,
   extents: Iterable<Extent>,
   { signal, onAllRead }: ReadAheadOptions,
 ): AsyncGenerator<ReadPart, void, undefined> {
   const windows = windowsOf(extents);
+  const rooms = new WindowReader(reader);
   const reads: { readonly window: Window; readonly read: Promise<LentBytes> }[] = [];
   let isDone = false;
   const startReads = (): void => {
@@ -99,9 +136,7 @@ export async function* readAhead(
         isDone = true;
         return;
       }
-      const { offsetBytes, lengthBytes } = next.value;
-      const read =
-        reader.lend?.(offsetBytes, lengthBytes) ?? keep(reader.read(offsetBytes, lengthBytes));
+      const read = rooms.read(next.value);
       // Whoever comes to it sees the failure; until then it must not count as unhandled.
       read.catch(() => undefined);
       reads.push({ window: next.value, read });

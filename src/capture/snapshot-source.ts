@@ -1,5 +1,5 @@
 import type { Extent, FileExtents } from '../bytes/index.ts';
-import type { MayLend } from './disk-reader.ts';
+import type { FillingReader } from './disk-reader.ts';
 
 /** What a snapshot can promise about the instant that it shows (docs/capture.md). */
 export type Consistency = 'frozen' | 'crash-consistent' | 'none';
@@ -26,7 +26,7 @@ export interface HeldFreeze {
 }
 
 /** One reading of a source: which bytes matter, where its files lie, and the bytes. */
-export interface SnapshotPass extends MayLend {
+export interface SnapshotPass extends FillingReader {
   readonly kind: 'live' | 'frozen';
   /** What to read, ascending and merged; everything else of the disk reads as zeros. */
   readonly extents: readonly Extent[];
@@ -36,11 +36,6 @@ export interface SnapshotPass extends MayLend {
   readonly originBytes: number;
   /** What is held frozen for this pass; undefined where nothing is. */
   readonly freeze?: HeldFreeze | undefined;
-  /**
-   * As `read`, into memory of the caller: `target.byteLength` bytes. Where the source is read
-   * directly, addresses and offsets that are multiples of 4096 save a copy.
-   */
-  readInto(offsetBytes: number, target: Buffer): Promise<void>;
   /** Ends the pass: a frozen pass thaws. Calling it twice is safe. */
   end(): Promise<void>;
 }

@@ -1,8 +1,8 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { errnoOf, IngotError } from '../../base/index.ts';
+import { ALIGNMENT_BYTES, alignedMemory, errnoOf, IngotError, MIB } from '../../base/index.ts';
 import { BufferPool } from '../buffer-pool.ts';
-import type { DiskReader, LentBytes } from '../disk-reader.ts';
+import type { DiskReader } from '../disk-reader.ts';
 import {
   addressOf,
   blockDeviceSize,
@@ -11,26 +11,17 @@ import {
   logicalBlockSize,
 } from './libc.ts';
 
-/** Suits every logical block size and the DMA alignment of common drivers. */
-const ALIGNMENT = 4096;
 /** Pages of the cache are dropped as a whole, or not at all. */
 const PAGE_BYTES = 4096;
-/** A read of 2 MiB whose ends are not aligned. */
-const LENT_BYTES = 2 * 1024 * 1024 + 2 * ALIGNMENT;
-/** Reads ahead, and reads that are worked on. */
-const MAX_IDLE_ROOMS = 8;
+/** Memory that reads go through whose own does not suit. */
+const ROOM_BYTES = MIB;
+/** Such reads at once. */
+const MAX_IDLE_ROOMS = 4;
 /** What one read may ask for; larger ones are a mistake of the caller. */
 const MAX_READ_BYTES = 64 * 1024 * 1024;
 
-/**
- * Allocates memory whose first byte has an aligned address, as O_DIRECT wants it.
- *
- * @see open(2) O_DIRECT
- */
 function alignedBuffer(lengthBytes: number): Buffer {
-  const room = Buffer.allocUnsafeSlow(lengthBytes + ALIGNMENT);
-  const skip = Number(BigInt(ALIGNMENT) - (addressOf(room) % BigInt(ALIGNMENT))) % ALIGNMENT;
-  return room.subarray(skip, skip + lengthBytes);
+  return alignedMemory(lengthBytes, addressOf, (length) => Buffer.allocUnsafeSlow(length));
 }
 
 async function readFully(
@@ -58,7 +49,7 @@ class DirectReader implements DiskReader {
   readonly #path: string;
   readonly #direct: FileHandle | undefined;
   readonly #buffered: FileHandle;
-  readonly #pool = new BufferPool(() => alignedBuffer(LENT_BYTES), MAX_IDLE_ROOMS);
+  readonly #pool = new BufferPool(() => alignedBuffer(ROOM_BYTES), MAX_IDLE_ROOMS);
 
   constructor(setup: {
     readonly path: string;
@@ -82,35 +73,44 @@ class DirectReader implements DiskReader {
     return room.subarray(offsetBytes - span.from, offsetBytes - span.from + lengthBytes);
   }
 
-  async lend(offsetBytes: number, lengthBytes: number): Promise<LentBytes> {
-    const span = this.#alignedSpan(offsetBytes, lengthBytes);
-    if (span.to - span.from > LENT_BYTES) {
-      return { bytes: await this.read(offsetBytes, lengthBytes), release: () => undefined };
-    }
-    this.#checkRange(offsetBytes, lengthBytes);
-    const room = this.#pool.take();
-    await this.#fill(room.subarray(0, span.to - span.from), span.from);
-    return {
-      bytes: room.subarray(offsetBytes - span.from, offsetBytes - span.from + lengthBytes),
-      release: () => this.#pool.giveBack(room),
-    };
+  allocate(lengthBytes: number): Buffer {
+    return alignedBuffer(lengthBytes);
   }
 
   async readInto(offsetBytes: number, target: Buffer): Promise<void> {
     const lengthBytes = target.byteLength;
     this.#checkRange(offsetBytes, lengthBytes);
     const isAligned =
-      offsetBytes % ALIGNMENT === 0 &&
-      lengthBytes % ALIGNMENT === 0 &&
-      addressOf(target) % BigInt(ALIGNMENT) === 0n;
+      offsetBytes % ALIGNMENT_BYTES === 0 &&
+      lengthBytes % ALIGNMENT_BYTES === 0 &&
+      addressOf(target) % BigInt(ALIGNMENT_BYTES) === 0n;
     if (isAligned) await this.#fill(target, offsetBytes);
-    else (await this.read(offsetBytes, lengthBytes)).copy(target);
+    else await this.#readThrough(offsetBytes, target);
+  }
+
+  /** Fills memory that direct reads do not take. */
+  async #readThrough(offsetBytes: number, target: Buffer): Promise<void> {
+    const room = this.#pool.take();
+    try {
+      for (let done = 0; done < target.byteLength; ) {
+        const at = offsetBytes + done;
+        const span = this.#alignedSpan(at, target.byteLength - done);
+        const to = Math.min(span.to, span.from + ROOM_BYTES);
+        await this.#fill(room.subarray(0, to - span.from), span.from);
+        done += room.copy(target, done, at - span.from, to - span.from);
+      }
+    } finally {
+      this.#pool.giveBack(room);
+    }
   }
 
   #alignedSpan(offsetBytes: number, lengthBytes: number): { from: number; to: number } {
     return {
-      from: offsetBytes - (offsetBytes % ALIGNMENT),
-      to: Math.min(Math.ceil((offsetBytes + lengthBytes) / ALIGNMENT) * ALIGNMENT, this.sizeBytes),
+      from: offsetBytes - (offsetBytes % ALIGNMENT_BYTES),
+      to: Math.min(
+        Math.ceil((offsetBytes + lengthBytes) / ALIGNMENT_BYTES) * ALIGNMENT_BYTES,
+        this.sizeBytes,
+      ),
     };
   }
 
@@ -189,7 +189,7 @@ async function openDirect(path: string): Promise<FileHandle | undefined> {
   }
   try {
     // Some drivers accept the flag and refuse the first read.
-    await handle.read(alignedBuffer(ALIGNMENT), 0, ALIGNMENT, 0);
+    await handle.read(alignedBuffer(ALIGNMENT_BYTES), 0, ALIGNMENT_BYTES, 0);
     return handle;
   } catch (thrown) {
     await handle.close();

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { IngotError, type OnProgress, systemClock } from '../../base/index.ts';
 import { type Extent, readDiskMap, type WireCodec } from '../../bytes/index.ts';
-import type { DiskReader, LentBytes } from '../disk-reader.ts';
+import type { DiskReader } from '../disk-reader.ts';
 import { DiskSnapshot, type DiskSnapshotParts } from '../disk-snapshot.ts';
 import type { FreezeLimits } from '../freeze.ts';
 import type { MountEntry } from '../mount-table.ts';
@@ -281,7 +281,7 @@ class RemoteSnapshot implements CapturedDevice {
       originBytes: pass.originBytes,
       freeze: pass.freeze,
       read: (offsetBytes, lengthBytes) => pass.read(offsetBytes, lengthBytes),
-      lend: (offsetBytes, lengthBytes) => lendOf(pass, offsetBytes, lengthBytes),
+      lend: async (offsetBytes, lengthBytes) => pass.lend?.(offsetBytes, lengthBytes),
       readInto: (offsetBytes, target) => pass.readInto(offsetBytes, target),
       end: async () => {
         if (isOver) return;
@@ -311,16 +311,6 @@ class RemoteSnapshot implements CapturedDevice {
   [Symbol.asyncDispose](): Promise<void> {
     return this.#snapshot[Symbol.asyncDispose]();
   }
-}
-
-async function lendOf(
-  pass: SnapshotPass,
-  offsetBytes: number,
-  lengthBytes: number,
-): Promise<LentBytes> {
-  const lent = await pass.lend?.(offsetBytes, lengthBytes);
-  if (lent !== undefined) return lent;
-  return { bytes: await pass.read(offsetBytes, lengthBytes), release: () => undefined };
 }
 
 /** A snapshot source on another machine. */

@@ -58,10 +58,12 @@ class VolumeReader implements DiskReader {
     return this.#current.readInto(offsetBytes, target);
   }
 
-  async lend(offsetBytes: number, lengthBytes: number): Promise<LentBytes> {
-    const lent = await this.#current.lend?.(offsetBytes, lengthBytes);
-    if (lent !== undefined) return lent;
-    return { bytes: await this.read(offsetBytes, lengthBytes), release: () => undefined };
+  allocate(lengthBytes: number): Buffer {
+    return this.#current.allocate?.(lengthBytes) ?? Buffer.allocUnsafeSlow(lengthBytes);
+  }
+
+  async lend(offsetBytes: number, lengthBytes: number): Promise<LentBytes | undefined> {
+    return await this.#current.lend?.(offsetBytes, lengthBytes);
   }
 
   dropStale(): Promise<void> {

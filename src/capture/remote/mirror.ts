@@ -12,7 +12,6 @@ import {
 import type { LentBytes } from '../disk-reader.ts';
 import { type DeviceSession, MAX_SUM_GROUPS, type SumTool } from './device-session.ts';
 import { KeptBytes } from './kept-bytes.ts';
-import { LentCopies } from './lent-copies.ts';
 import {
   ALIGNMENT,
   alignedExtents,
@@ -81,7 +80,6 @@ export class Mirror {
   #ranges: readonly MirroredRange[] = [];
   #batches: readonly Mirrored[] = [];
   readonly #records: SpoolRecords;
-  readonly #copies = new LentCopies();
   readonly #unpacked = new Map<Mirrored, KeptBytes>();
 
   constructor(setup: MirrorSetup) {
@@ -139,12 +137,12 @@ export class Mirror {
     return stale.reduce((sum, { ranges }) => sum + totalBytes(ranges), 0);
   }
 
-  /** Lends bytes; what is not here is zeros. */
-  async lend(offsetBytes: number, lengthBytes: number): Promise<LentBytes> {
+  /** Lends bytes that lie in one range. */
+  async lend(offsetBytes: number, lengthBytes: number): Promise<LentBytes | undefined> {
     const range = this.#ranges[firstBehind(this.#ranges, offsetBytes)];
     const end = offsetBytes + lengthBytes;
     if (range === undefined || range.offsetBytes > offsetBytes || endOf(range) < end) {
-      return await this.#copies.lend(lengthBytes, (target) => this.readInto(offsetBytes, target));
+      return undefined;
     }
     const start = range.startBytes + offsetBytes - range.offsetBytes;
     const { plain, release } = await this.#unpackedOf(range.batch).lend();

@@ -3,7 +3,6 @@ import { type Extent, totalBytes, type WireCodec } from '../../bytes/index.ts';
 import type { DiskReader, LentBytes } from '../disk-reader.ts';
 import type { DeviceSession } from './device-session.ts';
 import { KeptBytes } from './kept-bytes.ts';
-import { LentCopies } from './lent-copies.ts';
 import { ALIGNMENT, endOf, planBatches, type RangeBatch } from './plan-batches.ts';
 import { unpackPayload, type WirePayload } from './wire-payload.ts';
 
@@ -36,7 +35,6 @@ export class RemoteReader implements DiskReader {
   readonly #codec: WireCodec;
   readonly #isDirect: boolean;
   readonly #windows = new Map<number, Promise<Buffer>>();
-  readonly #copies = new LentCopies();
   #batches: readonly Batch[] = [];
 
   constructor(
@@ -81,7 +79,7 @@ export class RemoteReader implements DiskReader {
   }
 
   /** A read that lies in one range that was planned needs no copy. */
-  async lend(offsetBytes: number, lengthBytes: number): Promise<LentBytes> {
+  async lend(offsetBytes: number, lengthBytes: number): Promise<LentBytes | undefined> {
     this.#mustBeInside(offsetBytes, lengthBytes);
     const index = this.#batchAt(offsetBytes);
     const start = placeOf(this.#batches[index]?.ranges ?? [], { offsetBytes, lengthBytes });
@@ -93,7 +91,7 @@ export class RemoteReader implements DiskReader {
         return { bytes: plain.subarray(start, start + lengthBytes), release };
       }
     }
-    return await this.#copies.lend(lengthBytes, (target) => this.readInto(offsetBytes, target));
+    return undefined;
   }
 
   async dropStale(): Promise<void> {

@@ -1,8 +1,6 @@
 import koffi from 'koffi';
+import { alignedMemory } from '../../base/index.ts';
 import type { LentBuffer } from '../chunks/chunk-workers.ts';
-
-/** What O_DIRECT asks of an address. @see open(2) */
-const ALIGNMENT_BYTES = 4096;
 
 /** Buffers of one size in memory that threads share, made when they are needed, used again. */
 export class SharedMemory {
@@ -51,7 +49,7 @@ export class SharedMemory {
 
 /** Makes memory that all threads see, at an address that O_DIRECT takes. */
 export function alignedShared(lengthBytes: number): Buffer {
-  const room = Buffer.from(new SharedArrayBuffer(lengthBytes + ALIGNMENT_BYTES));
-  const address = Number(koffi.address(room) % BigInt(ALIGNMENT_BYTES));
-  return room.subarray(ALIGNMENT_BYTES - address, ALIGNMENT_BYTES - address + lengthBytes);
+  return alignedMemory(lengthBytes, koffi.address, (length) =>
+    Buffer.from(new SharedArrayBuffer(length)),
+  );
 }

@@ -1,5 +1,6 @@
 import { constants } from 'node:os';
 import koffi from 'koffi';
+import { alignedMemory } from '../../../base/index.ts';
 
 const libc = koffi.load('libc.so.6');
 // Declared with three fixed parameters: on x86-64 and arm64 Linux a pointer or integer is passed
@@ -129,21 +130,7 @@ export function lockFile(fd: number): boolean {
   throw new DeviceCallError('flock', errno);
 }
 
-/** @returns the memory address of a buffer's first byte */
-function addressOf(buffer: Buffer): bigint {
-  return koffi.address(buffer);
-}
-
-/** Suits every logical block size and the DMA alignment of common drivers. */
-const ALIGNMENT = 4096n;
-
-/**
- * Allocates memory whose first byte has an aligned address, as O_DIRECT wants it.
- *
- * @see open(2) O_DIRECT
- */
+/** Allocates memory that O_DIRECT takes. */
 export function alignedBuffer(lengthBytes: number): Buffer<ArrayBuffer> {
-  const room = Buffer.allocUnsafeSlow(lengthBytes + Number(ALIGNMENT));
-  const skip = Number((ALIGNMENT - (addressOf(room) % ALIGNMENT)) % ALIGNMENT);
-  return room.subarray(skip, skip + lengthBytes);
+  return alignedMemory(lengthBytes, koffi.address, (length) => Buffer.allocUnsafeSlow(length));
 }
