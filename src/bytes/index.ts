@@ -158,5 +158,5 @@ export { releaseMemory } from './release-memory.ts';
 export { parseRpmHeader } from './rpm-header.ts';
 export { MAX_CHUNK_BYTES, MAX_CODED_BYTES, type Segment } from './segment.ts';
 export { makeSegmentProbe, type SegmentProbe } from './segment-probe.ts';
-export { storedSegment, storedSegmentBytes } from './stored-segment.ts';
+export { storedSegment, storedSegmentBytes, storeInto } from './stored-segment.ts';
 export { zeroSegments, zeroSegmentsBytes } from './zero-runs.ts';

@@ -14,3 +14,9 @@ test('a small buffer is left alone, for others lie beside it', () => {
   releaseMemory(one);
   assert.equal(other.toString(), 'other');
 });
+
+test('a buffer between the largest of Node’s pool and the pool itself is given back too', () => {
+  const between = Buffer.allocUnsafe(Buffer.poolSize - 4096);
+  releaseMemory(between);
+  assert.equal(between.byteLength, 0);
+});

@@ -1,5 +1,8 @@
 import { Buffer } from 'node:buffer';
 
+/** Smaller ones are not worth a call. */
+const MIN_BYTES = 4096;
+
 /**
  * Gives the memory of a large buffer back at once instead of leaving it to the collector, which
  * walks the whole heap for each 64 MB of buffers: a quarter of a daemon's time when it checks
@@ -9,6 +12,8 @@ import { Buffer } from 'node:buffer';
  */
 export function releaseMemory(bytes: Uint8Array): void {
   const { buffer } = bytes;
-  // Small buffers share one that Node hands out in slices.
-  if (buffer instanceof ArrayBuffer && buffer.byteLength > Buffer.poolSize) buffer.transfer(0);
+  // Node hands small buffers out as slices of one that has just this length; it cannot be given back.
+  const isPool = buffer.byteLength === Buffer.poolSize;
+  if (isPool || buffer.byteLength < MIN_BYTES) return;
+  if (buffer instanceof ArrayBuffer) buffer.transfer(0);
 }

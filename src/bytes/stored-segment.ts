@@ -15,6 +15,17 @@ export function storedSegmentBytes(plainBytes: number): number {
  */
 export function storedSegment(plain: Uint8Array): Buffer {
   const coded = Buffer.allocUnsafeSlow(storedSegmentBytes(plain.byteLength));
+  storeInto(plain, coded);
+  return coded;
+}
+
+/**
+ * As {@link storedSegment}, into memory of the caller.
+ *
+ * @param coded has room for it
+ * @returns its length
+ */
+export function storeInto(plain: Uint8Array, coded: Buffer): number {
   let at = 0;
   for (let start = 0; start < plain.byteLength; start += MAX_STORED_BYTES) {
     const block = plain.subarray(start, start + MAX_STORED_BYTES);
@@ -24,5 +35,5 @@ export function storedSegment(plain: Uint8Array): Buffer {
     coded.set(block, at + BLOCK_HEADER_BYTES);
     at += BLOCK_HEADER_BYTES + block.byteLength;
   }
-  return coded;
+  return at;
 }

@@ -5,6 +5,7 @@ import {
   MAX_CODED_BYTES,
   storedSegment,
   storedSegmentBytes,
+  storeInto,
 } from '../../bytes/index.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
 import type { SegmentEngine } from '../chunks/segment-engine.ts';
@@ -320,9 +321,7 @@ export function openIsalSegmentEngine(): SegmentEngine {
     encodeInto(plain, target) {
       const codedBytes = deflater.runHere(plain, target);
       if (codedBytes !== undefined) return codedBytes;
-      const stored = storedSegment(plain);
-      target.set(stored);
-      return stored.byteLength;
+      return storeInto(plain, target);
     },
 
     decode(coded, plainBytes) {

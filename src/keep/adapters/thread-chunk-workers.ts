@@ -7,6 +7,7 @@ import {
   type ChunkWorkers,
   type CodedSpan,
   LENT_BYTES,
+  LENT_SEGMENTS_AT_ONCE,
   type LentBuffer,
   type LentSegments,
   type NamedSpan,
@@ -29,11 +30,8 @@ const MAX_THREADS = 8;
 /** Tasks that a thread has at once: while one answer is taken, it finds the next task. */
 const TASKS_PER_THREAD = 2;
 
-/** Buffers for plain bytes: read, being cut, hashed, four coded, and one where few are gathered. */
-const PLAIN_BUFFERS = 10;
-
-/** Buffers for coded bytes, and of bodies that are checked. */
-const CODED_BUFFERS = 5;
+/** Buffers for plain bytes: two read, two cut and hashed, three coded, one where few are gathered. */
+const PLAIN_BUFFERS = 8;
 
 /** Stored blocks are longer than what they hold. */
 const CODED_BUFFER_BYTES = LENT_BYTES + 64 * 1024;
@@ -128,7 +126,7 @@ class ChunkThread {
 class ThreadChunkWorkers implements ChunkWorkers {
   readonly #engineName: string;
   readonly #plain = new SharedMemory(LENT_BYTES, PLAIN_BUFFERS);
-  readonly #coded = new SharedMemory(CODED_BUFFER_BYTES, CODED_BUFFERS);
+  readonly #coded = new SharedMemory(CODED_BUFFER_BYTES, LENT_SEGMENTS_AT_ONCE);
   readonly #count = Math.min(availableParallelism(), MAX_THREADS);
   readonly #waiting: Call[] = [];
   #threads: readonly ChunkThread[] = [];

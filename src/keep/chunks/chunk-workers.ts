@@ -31,6 +31,9 @@ export interface LentSegments extends Disposable {
 /** The longest buffer that comes out of the pool, and the most plain bytes of one `encode`. */
 export const LENT_BYTES = 4 * MIB + 640 * KIB;
 
+/** Results of `encode` that are held at once; whoever holds them all and wants another waits for ever. */
+export const LENT_SEGMENTS_AT_ONCE = 4;
+
 /**
  * Hashes, codes and checks chunks, many in one call, on threads of their own.
  *

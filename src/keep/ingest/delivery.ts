@@ -1,13 +1,18 @@
 import { KIB } from '../../base/index.ts';
-import type { ChunkWorkers, LentSegments, NamedSpan } from '../chunks/chunk-workers.ts';
+import {
+  type ChunkWorkers,
+  LENT_SEGMENTS_AT_ONCE,
+  type LentSegments,
+  type NamedSpan,
+} from '../chunks/chunk-workers.ts';
 import type { IngestSession } from './ingest-session.ts';
 import type { Window } from './window.ts';
 
 /** What one `have` takes. */
 const MAX_BATCH_CHUNKS = 4096;
 
-/** Batches under way: one asked for, one being coded, two being delivered. */
-const BATCHES_AT_ONCE = 4;
+/** Batches under way; what is gathered needs memory for its segments besides. */
+const BATCHES_AT_ONCE = LENT_SEGMENTS_AT_ONCE - 1;
 
 /** While one is checked by the library, the next is on its way there. */
 const PUTS_AT_ONCE = 2;
