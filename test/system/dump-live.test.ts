@@ -1,12 +1,20 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  statfsSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { MIB } from '../../src/base/index.ts';
 import { numberIn, startBusyWriter } from './busy-writer.ts';
-import { ingot, settlesWithin, startIngot, startWriter } from './ingot-command.ts';
+import { eventually, ingot, settlesWithin, startIngot, startWriter } from './ingot-command.ts';
 import {
   differences,
   type LoopFilesystem,
@@ -90,6 +98,30 @@ describe('a dump to a file, in several passes', () => {
     } finally {
       spawnSync('losetup', ['--detach', device]);
     }
+  });
+
+  test('whose room somebody else takes leaves no file and nothing frozen', async () => {
+    using disk = loopFilesystem({ sizeMiB: 128 });
+    using small = loopFilesystem({ sizeMiB: 128, mkfsOptions: ['-m', '0'] });
+    writeFileSync(join(disk.mountPoint, 'large'), randomBytes(64 * MIB));
+    const output = join(small.mountPoint, 'a.img');
+    const filler = join(small.mountPoint, 'filler');
+    const isThere = () => readdirSync(small.mountPoint).some((name) => name.startsWith('.a.img.'));
+    let status: number | null = 0;
+    // A dump that was done before its room was gone says nothing.
+    for (let round = 0; status === 0 && round < 10; round += 1) {
+      const dump = startIngot(['snapshot', 'dump', '--source', disk.mountPoint, '-o', output]);
+      await eventually('a partial file', () => (isThere() ? true : undefined));
+      const { bavail, bsize } = statfsSync(small.mountPoint);
+      spawnSync('fallocate', ['-l', String(Math.max(bsize, bavail * bsize - MIB)), filler]);
+      const ending = await dump.ended;
+      status = ending.status;
+      assert.ok(status === 0 || status === 52, ending.stderr);
+      run('rm', '-f', filler, ...(status === 0 ? [output] : []));
+    }
+    assert.equal(status, 52);
+    assert.deepEqual(readdirSync(small.mountPoint), ['lost+found']);
+    assert.ok(await settlesWithin(startWriter(disk.mountPoint).done, 5000), 'still frozen');
   });
 
   test('--max-freeze ends it, and the writer goes on', async () => {
