@@ -60,9 +60,9 @@ interface PlainPiece {
   readonly bytes: Buffer;
 }
 
+/** A segment, or so many zeros. */
 interface CodedPiece {
-  readonly coded: Iterable<Uint8Array>;
-  /** Memory that nobody else has. */
+  /** Memory that nobody else has; undefined for zeros. */
   readonly own: Uint8Array | undefined;
   readonly crc32: number;
   readonly plainBytes: number;
@@ -124,41 +124,40 @@ async function* plainPieces(
   yield { kind: 'frame', bytes: layout.end };
 }
 
-function isZero(bytes: Buffer): boolean {
-  return isKnownZeros(bytes) || bytes.equals(ZEROS.subarray(0, bytes.length));
-}
-
-function zeroRun(plainBytes: number): CodedPiece {
-  const coded = zeroSegments(plainBytes);
-  return { coded, own: undefined, crc32: crc32OfZeros(plainBytes), plainBytes };
-}
-
-/** Codes pieces as segments of one gzip member: frames stored, zeros ready made. */
+/**
+ * Codes pieces as segments: frames are stored, zeros only counted.
+ *
+ * Zeros in a buffer that is used again take a turn like everything else: only so many pieces may be
+ * given out while the oldest is still coded. Known ones lie in no such buffer.
+ */
 async function* segmentJobs(
   pieces: AsyncIterable<PlainPiece>,
   compressor: StreamCompressor,
 ): AsyncGenerator<() => Promise<CodedPiece>, void, undefined> {
-  let zeroBytes = 0;
+  let holeBytes = 0;
+  const zeros = (plainBytes: number) => (): Promise<CodedPiece> =>
+    Promise.resolve({ own: undefined, crc32: crc32OfZeros(plainBytes), plainBytes });
   for await (const { kind, bytes } of pieces) {
-    if (kind === 'payload' && isZero(bytes)) {
-      zeroBytes += bytes.length;
+    if (isKnownZeros(bytes)) {
+      holeBytes += bytes.length;
       continue;
     }
-    if (zeroBytes > 0) {
-      const run = zeroRun(zeroBytes);
-      zeroBytes = 0;
-      yield () => Promise.resolve(run);
+    if (holeBytes > 0) yield zeros(holeBytes);
+    holeBytes = 0;
+    if (kind === 'payload' && bytes.equals(ZEROS.subarray(0, bytes.length))) {
+      yield zeros(bytes.length);
+      continue;
     }
     yield async () => {
       const encoding = kind === 'frame' ? storedSegment(bytes) : compressor.encode(bytes);
       // While the engine is at work on its own thread.
       const plainCrc32 = compressor.crc32(bytes);
-      const own = await encoding;
-      return { coded: [own], own, crc32: plainCrc32, plainBytes: bytes.length };
+      return { own: await encoding, crc32: plainCrc32, plainBytes: bytes.length };
     };
   }
 }
 
+/** Codes pieces as one gzip member; zeros that follow each other become one run. */
 async function* asGzip(
   pieces: AsyncIterable<PlainPiece>,
   compressor: StreamCompressor,
@@ -166,14 +165,22 @@ async function* asGzip(
   yield compressor.header;
   let plainCrc32 = 0;
   let lengthBytes = 0;
+  let zeroBytes = 0;
   for await (const piece of inOrder(segmentJobs(pieces, compressor), run, {
     limit: compressor.piecesInFlight,
   })) {
     plainCrc32 = combineCrc32(plainCrc32, piece.crc32, piece.plainBytes);
     lengthBytes += piece.plainBytes;
-    yield* piece.coded;
-    if (piece.own !== undefined) releaseMemory(piece.own);
+    if (piece.own === undefined) {
+      zeroBytes += piece.plainBytes;
+      continue;
+    }
+    yield* zeroSegments(zeroBytes);
+    zeroBytes = 0;
+    yield piece.own;
+    releaseMemory(piece.own);
   }
+  yield* zeroSegments(zeroBytes);
   yield compressor.trailer({ crc32: plainCrc32, lengthBytes });
 }
 

@@ -8,6 +8,8 @@ import { GZIP_HEADER, gzipTrailer, MAX_CHUNK_BYTES, readArtifact } from '../byte
 import type { StreamCompressor } from '../capture/index.ts';
 import type { ArtifactPayload } from './artifact-data.ts';
 import { type ArtifactTarget, type WriteArtifactRequest, writeArtifact } from './artifact-write.ts';
+import { makeZeros } from './known-zeros.ts';
+import { ReusedBuffers } from './reused-buffers.ts';
 
 const gzip: StreamCompressor = {
   name: 'gzip (test)',
@@ -174,6 +176,49 @@ describe('writing an artifact', () => {
             isFailure(thrown, 'content-changed') || isFailure(thrown, 'source-size-mismatch'),
         );
       }
+    }
+  });
+
+  test('codes what was read, however slow the engine is, where zeros follow', async () => {
+    const windowBytes = 1024 * 1024;
+    const windows = 24;
+    for (const isHole of [true, false]) {
+      const plain = Buffer.alloc(windows * windowBytes);
+      for (let at = 0; at < plain.length; at += 8 * windowBytes) {
+        plain.fill(`window at ${at}`, at, at + 700_000);
+      }
+      // As files are read: memory is used again, and holes are known zeros.
+      const { payload } = payloadOf(plain, {
+        open: async function* ({ keptBytes, allocate }) {
+          const buffers = new ReusedBuffers({ bufferBytes: windowBytes, keptBytes, allocate });
+          const zeros = makeZeros(allocate, windowBytes);
+          for (let at = 0; at < plain.length; at += windowBytes) {
+            if (isHole && at % (8 * windowBytes) !== 0) {
+              yield zeros;
+              continue;
+            }
+            const buffer = buffers.take();
+            plain.copy(buffer, 0, at, at + windowBytes);
+            buffers.gaveOut(buffer, windowBytes);
+            yield buffer;
+          }
+        },
+      });
+      let turns = 0;
+      const slow: StreamCompressor = {
+        ...gzip,
+        encode: async (bytes) => {
+          // The last one before the zeros is still coded when those before it are done.
+          turns += 50;
+          for (let turn = turns; turn > 0; turn--) await new Promise(setImmediate);
+          return await gzip.encode(bytes);
+        },
+      };
+      const target = new MemoryTarget({ canPatch: true });
+      await writeArtifact(requestOf(payload, { compressor: slow }), target);
+      // Reading compares the payload with its digest.
+      const artifact = await readArtifact(inPieces(target.bytes));
+      assert.equal(artifact.files[0]?.digest, digestOf(plain));
     }
   });
 

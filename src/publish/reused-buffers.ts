@@ -1,12 +1,14 @@
 /**
  * Buffers for a stream that are used again: fresh ones for every MiB would keep the collector busy.
  *
- * A buffer is used again once so many bytes behind it were given out.
+ * A buffer is used again once so many bytes of later buffers were given out.
  */
 export class ReusedBuffers {
   readonly #bufferBytes: number;
   readonly #keptBytes: number;
   readonly #allocate: (sizeBytes: number) => Buffer;
+  /** Of these buffers, so far. */
+  #givenBytes = 0;
   readonly #used: { readonly buffer: Buffer; readonly endByte: number }[] = [];
 
   /** @param options `keptBytes`: infinite for buffers that are never used again */
@@ -20,18 +22,23 @@ export class ReusedBuffers {
     this.#allocate = options.allocate;
   }
 
-  /** @param atByte how far bytes were given out */
-  take(atByte: number): Buffer {
+  /** Gives a buffer to fill. */
+  take(): Buffer {
     const oldest = this.#used[0];
-    if (oldest === undefined || atByte - oldest.endByte < this.#keptBytes) {
+    if (oldest === undefined || this.#givenBytes - oldest.endByte < this.#keptBytes) {
       return this.#allocate(this.#bufferBytes);
     }
     this.#used.shift();
     return oldest.buffer;
   }
 
-  /** @param buffer what `take` gave, once a part of it was given out */
-  gaveOut(buffer: Buffer, endByte: number): void {
-    if (Number.isFinite(this.#keptBytes)) this.#used.push({ buffer, endByte });
+  /**
+   * Counts bytes of a buffer that are given out now. What lies in other memory, such as zeros, does
+   * not count: who works on a buffer may be far behind where a hole is passed over.
+   */
+  gaveOut(buffer: Buffer, sizeBytes: number): void {
+    this.#givenBytes += sizeBytes;
+    if (!Number.isFinite(this.#keptBytes)) return;
+    this.#used.push({ buffer, endByte: this.#givenBytes });
   }
 }

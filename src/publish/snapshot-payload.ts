@@ -94,12 +94,11 @@ export function snapshotPayload(source: SnapshotSource, name: string): ArtifactP
       const zeros = makeZeros(allocate, READ_BYTES);
       const buffers = new ReusedBuffers({ bufferBytes: READ_BYTES, keptBytes, allocate });
       const pass = await source.pass('frozen');
-      let givenBytes = 0;
       try {
         const read = async (window: Window): Promise<{ piece: Buffer; buffer?: Buffer }> => {
           signal?.throwIfAborted();
           if (window.parts.length === 0) return { piece: zeros.subarray(0, window.lengthBytes) };
-          const buffer = buffers.take(givenBytes);
+          const buffer = buffers.take();
           const piece = buffer.subarray(0, window.lengthBytes);
           await readWindow(pass, window, piece);
           pass.freeze?.progressed();
@@ -108,8 +107,7 @@ export function snapshotPayload(source: SnapshotSource, name: string): ArtifactP
         const windows = windowsOf(pass, source.sizeBytes);
         for await (const { piece, buffer } of inOrder(windows, read, { limit: READS_AT_ONCE })) {
           pass.freeze?.check();
-          givenBytes += piece.length;
-          if (buffer !== undefined) buffers.gaveOut(buffer, givenBytes);
+          if (buffer !== undefined) buffers.gaveOut(buffer, piece.length);
           yield piece;
         }
         pass.freeze?.check();

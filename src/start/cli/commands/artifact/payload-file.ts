@@ -82,31 +82,33 @@ export async function* readFilePieces(
   const buffers = new ReusedBuffers({ bufferBytes: READ_BYTES, keptBytes, allocate });
   const holes = new Holes(handle.fd);
   let zeros: Buffer | undefined;
-  const read = async (position: number, givenByte: number) => {
+  const read = async (position: number) => {
+    // Up to where a window ends: pieces of windows are worked on without being put together.
+    const windowBytes = READ_BYTES - (position % READ_BYTES);
     const dataBytes = holes.untilData(position);
     if (dataBytes > 0) {
       // Made once, never written to: it may be given out again at once.
       zeros ??= makeZeros(allocate, READ_BYTES);
-      return { buffer: undefined, piece: zeros.subarray(0, Math.min(dataBytes, READ_BYTES)) };
+      return { buffer: undefined, piece: zeros.subarray(0, Math.min(dataBytes, windowBytes)) };
     }
-    const buffer = buffers.take(givenByte);
+    const buffer = buffers.take();
     const { bytesRead } = await handle
-      .read(buffer, 0, READ_BYTES, position)
+      .read(buffer, 0, windowBytes, position)
       .catch((cause: unknown) => {
         throw unreadable(path, cause);
       });
     return { buffer, piece: buffer.subarray(0, bytesRead) };
   };
-  let ahead = read(fromByte, fromByte);
+  let ahead = read(fromByte);
   try {
     for (let position = fromByte; ; ) {
       const { buffer, piece } = await ahead;
       if (piece.length === 0) return;
       // The next one is read while this one is worked on.
-      ahead = read(position + piece.length, position);
+      ahead = read(position + piece.length);
       ahead.catch(() => undefined);
       position += piece.length;
-      if (buffer !== undefined) buffers.gaveOut(buffer, position);
+      if (buffer !== undefined) buffers.gaveOut(buffer, piece.length);
       yield piece;
     }
   } finally {
