@@ -44,6 +44,18 @@ function copyOfTheFlow(): string {
   return copy;
 }
 
+describe('the ports', () => {
+  test('name suites that exist', () => {
+    const named = globSync('src/**/*.ts', { cwd: root }).flatMap((file) =>
+      [...readFileSync(join(root, file), 'utf8').matchAll(/`(test\/contracts\/[^`]+)`/g)].map(
+        ([, suite]) => suite ?? '',
+      ),
+    );
+    assert.ok(named.length >= 9);
+    for (const suite of named) assert.ok(existsSync(join(root, suite)), `${suite} is not there`);
+  });
+});
+
 describe('the table of faults', () => {
   const rows = readFileSync(join(root, 'docs/faults.md'), 'utf8')
     .split('\n')

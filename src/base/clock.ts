@@ -1,4 +1,7 @@
-/** Where time comes from: the machine's clock, or a test's. */
+/**
+ * Where time comes from: the machine's clock, or a test's. Every implementation passes
+ * `test/contracts/clock.ts`.
+ */
 export interface Clock {
   /** Wall time in ms since 1970, for people and rows. It may jump. */
   now(): number;

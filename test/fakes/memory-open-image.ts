@@ -1,5 +1,6 @@
 import { crc32, deflateRawSync, constants as zlib } from 'node:zlib';
 import { digestOf, IngotError } from '../../src/base/index.ts';
+import { zeroSegmentsBytes } from '../../src/bytes/index.ts';
 import type { Image, OpenChunk, OpenEntry, OpenImage, OpenPage } from '../../src/keep/index.ts';
 
 const CHUNK_BYTES = 64 * 1024;
@@ -26,7 +27,11 @@ export class MemoryOpenImage implements OpenImage {
         entries.push(this.#entry(page.subarray(at, at + CHUNK_BYTES)));
       }
       this.#pages.push(entries);
-      const codedBytes = entries.reduce((s, e) => s + (e.kind === 'chunk' ? e.codedBytes : 0), 0);
+      const codedBytes = entries.reduce(
+        (sum, one) =>
+          sum + (one.kind === 'chunk' ? one.codedBytes : zeroSegmentsBytes(one.lengthBytes)),
+        0,
+      );
       pages.push({
         plainStartBytes: start,
         plainBytes: page.length,
