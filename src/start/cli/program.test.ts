@@ -55,6 +55,12 @@ describe('the command line', () => {
     assert.equal(status, 2);
     assert.match(stderr, /Did you mean images\?/);
   });
+
+  test('a command that is called wrongly names its own help', async () => {
+    const { status, stderr } = await runCli(['images', 'show'], {});
+    assert.equal(status, 2);
+    assert.match(stderr, /^\(ingot images show --help shows what there is\)$/m);
+  });
 });
 
 describe('ingot completion', () => {

@@ -1,4 +1,4 @@
-import { Command } from '@commander-js/extra-typings';
+import { Command, type CommandUnknownOpts } from '@commander-js/extra-typings';
 import type { CliContext } from './context.ts';
 import { withTwoDashes } from './support/go-options.ts';
 
@@ -32,7 +32,6 @@ function bareProgram(context: CliContext): Command {
   return (
     new Command('ingot')
       .description('Turns a running machine into an image, and the image into many machines.')
-      .showHelpAfterError('(ingot --help shows what there is)')
       .showSuggestionAfterError()
       // Options of a command may have names of the program's own, such as --version.
       .enablePositionalOptions()
@@ -58,13 +57,21 @@ export async function buildProgram(
   const called = Object.hasOwn(COMMANDS, firstWord ?? '') ? COMMANDS[firstWord ?? ''] : undefined;
   if (called !== undefined) {
     await (await called())(program, context, rest);
+    namesItsHelp(program, 'ingot');
     return program;
   }
   for (const load of Object.values(COMMANDS)) await (await load())(program, context, []);
   // It reads the commands of the program, so it comes last.
   const { registerCompletion } = await import('./commands/completion.ts');
   registerCompletion(program, context);
+  namesItsHelp(program, 'ingot');
   return program;
+}
+
+/** Whoever calls a command wrongly is told where that very command is described. */
+function namesItsHelp(command: CommandUnknownOpts, name: string): void {
+  command.showHelpAfterError(`(${name} --help shows what there is)`);
+  for (const one of command.commands) namesItsHelp(one, `${name} ${one.name()}`);
 }
 
 /**

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import { FAILURES, type FailureCode, type Id, IngotError, isFailure } from '../../base/index.ts';
-import type { Image } from '../../keep/index.ts';
+import type { Image, ImageStatus } from '../../keep/index.ts';
 import {
   BYTES_MEDIA_TYPE,
   digestSchema,
@@ -177,8 +177,9 @@ export class DaemonClient implements Disposable {
    *
    * @param status only those in this state; those that can be read when it is not given
    */
-  async *images(status?: string): AsyncGenerator<Image, void, undefined> {
-    const query = new URLSearchParams(status === undefined ? {} : { status });
+  async *images(statuses: readonly ImageStatus[] = []): AsyncGenerator<Image, void, undefined> {
+    const query = new URLSearchParams();
+    for (const status of statuses) query.append('status', status);
     for (;;) {
       const path = query.size === 0 ? '/images' : `/images?${query.toString()}`;
       const page = await this.json(imagePageSchema, { method: 'GET', path });

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { readDisk } from '../../../test/contracts/test-library.ts';
+import { runCli } from '../../../test/fakes/cli-run.ts';
 import { startTestDaemon } from '../../../test/fakes/test-daemon.ts';
 import { uploadClient, type WireImport } from '../../../test/fakes/upload-client.ts';
 import type { WireImage } from '../../serve/index.ts';
@@ -263,6 +264,15 @@ describe('an upload in pieces', () => {
     );
     assert.equal(done.upload, null);
     await isThere(await client.settled(image.id));
+  });
+
+  test('is in the list of ingot images as what is being made, as in the guide', async () => {
+    const { image } = await newUpload();
+    const listed = await runCli(['images', 'list'], daemon.env);
+    assert.match(listed.stdout, new RegExp(`^ ${image.id}  .* creating +0 `, 'm'), listed.stderr);
+    const failed = await runCli(['images', 'list', '--status', 'failed'], daemon.env);
+    assert.doesNotMatch(failed.stdout, new RegExp(image.id));
+    assert.equal((await client.send('DELETE', `/images/${image.id}`)).status, 200);
   });
 
   test('takes a part back whose digest is wrong', async () => {

@@ -13,11 +13,14 @@ import { PROFILE_OPTION } from '../support/profile-option.ts';
 
 const EXAMPLES = `
 Examples:
-  ingot images list                    own images and public ones
+  ingot images list                    own images, also those that are being made, and public ones
   ingot images list --type snapshot    only what was captured from something that ran
   ingot images list --status failed    what an import could not make; images show --long says why
   ingot images list --json | jq -r '.[].id'
 `;
+
+/** The guide's list shows an image from the moment when its making begins. */
+const LISTED = ['creating', 'available', 'deprecated'] as const;
 
 /** `ingot images list`. */
 export function registerImagesList(images: Command, context: CliContext): void {
@@ -30,9 +33,12 @@ export function registerImagesList(images: Command, context: CliContext): void {
       new Option('--type <type>', 'only these').choices(['official', 'upload', 'snapshot']),
     )
     .addOption(
-      new Option('--status <status>', 'only these; own ones that are being made or failed').choices(
-        ['creating', 'available', 'deprecated', 'failed'],
-      ),
+      new Option('--status <status>', 'only these; failed ones are shown by this alone').choices([
+        'creating',
+        'available',
+        'deprecated',
+        'failed',
+      ]),
     )
     .option('--json', 'as JSON')
     .option(...PROFILE_OPTION)
@@ -40,7 +46,8 @@ export function registerImagesList(images: Command, context: CliContext): void {
     .action(async (options) => {
       using client = openClient(context, options);
       const found: Image[] = [];
-      for await (const image of client.images(options.status)) {
+      const statuses = options.status === undefined ? LISTED : [options.status];
+      for await (const image of client.images(statuses)) {
         const type = image.isOfficial ? 'official' : image.kind;
         if (options.type === undefined || options.type === type) found.push(image);
       }

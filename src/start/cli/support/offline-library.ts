@@ -2,6 +2,7 @@ import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { IngotError, systemClock } from '../../../base/index.ts';
 import { readDaemonSettings } from '../../settings/daemon-settings.ts';
+import { readProfiles } from '../../settings/profiles.ts';
 import type { CliContext } from '../context.ts';
 
 /**
@@ -20,6 +21,7 @@ export async function openOfflineLibrary(
     configFile: undefined,
     isRoot: process.getuid?.() === 0,
   });
+  refuseAbsentDirectory(context, dataDirectory);
   refuseForeignDirectory(dataDirectory);
   // Loaded late: commands that only speak to a daemon start without it.
   const { openDirectoryLibrary } = await import('../../daemon/open-library.ts');
@@ -29,6 +31,18 @@ export async function openOfflineLibrary(
     clock: systemClock,
     log: pinoLog(pinoLogger('warn', context.stderr)),
     isRebuild: options.isRebuild ?? false,
+  });
+}
+
+/** Says where there is a library, if the user's profile tells. */
+function refuseAbsentDirectory({ env }: CliContext, dataDirectory: string): void {
+  if (statSync(dataDirectory, { throwIfNoEntry: false }) !== undefined) return;
+  const known = Object.entries(readProfiles(env).profiles).flatMap(([name, { data }]) =>
+    data === undefined ? [] : [`the daemon of profile ${name} has ${data}`],
+  );
+  const words = ['--data names another directory', ...known].join('; ');
+  throw new IngotError('library-unusable', `there is no library in ${dataDirectory}: ${words}`, {
+    dataDirectory,
   });
 }
 
