@@ -3,6 +3,8 @@ import type { Clock } from '../../base/index.ts';
 /** How long a peer may neither send nor take a byte in the middle of a transfer. */
 export const STALL_MS = 120_000;
 
+const ENDED = new Error('the transfer has ended');
+
 /** Watches one transfer; `start` and `stop` bracket each wait for the peer. */
 export interface StallGuard extends Disposable {
   start(): void;
@@ -35,6 +37,7 @@ export function stallGuard(clock: Clock, onStall: () => void): StallGuard {
     stop: () => {
       waitingSince = undefined;
     },
-    [Symbol.dispose]: () => ended.abort(),
+    // A reason of its own spares the stack of a new one for every body.
+    [Symbol.dispose]: () => ended.abort(ENDED),
   };
 }
