@@ -163,6 +163,33 @@ describe('snapshot pull over a real sshd', { skip: missing ?? false }, () => {
     }
   });
 
+  test('a disk of 4096-byte sectors with an MBR comes over by its filesystems', async () => {
+    using disk = loopFilesystem({ sizeMiB: 32 });
+    const image = join(disk.scratch, 'disk.img');
+    run('truncate', '-s', '64M', image);
+    const words = ['--find', '--show', '--sector-size', '4096', image];
+    const device = run('losetup', ...words).trim();
+    try {
+      run('sh', '-c', 'echo start=2048, size=8192, type=83 | sfdisk -q --label dos "$0"', device);
+      const offset = 8 * 1024 * 1024;
+      const part = join(disk.scratch, 'part.img');
+      run('mkfs.ext4', '-q', '-F', part, '32M');
+      run('dd', `if=${part}`, `of=${device}`, 'bs=1M', 'seek=8', 'oflag=direct');
+      const output = join(disk.scratch, 'out.img');
+      const { status, stderr } = await startPull(
+        daemon.config,
+        'root-device',
+        ...['--source', device, '-o', output, '--json'],
+      ).ended;
+      assert.equal(status, 0, stderr);
+      const report = JSON.parse(stderr.trim().split('\n').at(-1) ?? '');
+      assert.deepEqual(report.notices, []);
+      run('e2fsck', '-fn', `${output}?offset=${offset}`);
+    } finally {
+      run('losetup', '--detach', device);
+    }
+  });
+
   test('an image goes straight into the library, and a second one only brings what is new', async () => {
     using disk = loopFilesystem();
     writeTree(join(disk.mountPoint, 'tree'));

@@ -56,6 +56,24 @@ describe('a disk map', () => {
     assert.deepEqual(map.notices, ['signatures of jfs and swap: everything is copied']);
   });
 
+  test('of a disk whose MBR counts in 4096 bytes has its partitions, told or not', async () => {
+    const disk = Buffer.alloc(4 * 1024 * KIB);
+    disk.writeUInt8(0x82, 446 + 4);
+    disk.writeUInt32LE(256, 446 + 8);
+    disk.writeUInt32LE(512, 446 + 12);
+    disk.writeUInt16LE(0xaa55, 510);
+    const startOf = async (sectorBytes?: number): Promise<number | undefined> =>
+      (await readDiskMap(readerOf(disk), { sectorBytes })).partitions[0]?.offsetBytes;
+    // Nothing speaks for either: what most disks have.
+    assert.equal(await startOf(), 128 * KIB);
+    disk.write('SWAPSPACE2', 1024 * KIB + 4096 - 10);
+    assert.equal(await startOf(), 1024 * KIB);
+    assert.equal(await startOf(512), 128 * KIB);
+    assert.equal(await startOf(4096), 1024 * KIB);
+    disk.write('SWAPSPACE2', 128 * KIB + 4096 - 10);
+    assert.equal(await startOf(), 128 * KIB);
+  });
+
   test('of a swap area is its header page and what lies behind the area', async () => {
     const disk = Buffer.alloc(64 * KIB, 9);
     disk.writeUInt32LE(1, 1024);

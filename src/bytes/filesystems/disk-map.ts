@@ -51,7 +51,10 @@ export interface DiskMapOptions {
    * as `at-rest`: some of them may not be mounted.
    */
   readonly state?: DiskState;
-  /** The disk's logical block size, in which an MBR counts; 512 unless given. */
+  /**
+   * The disk's logical block size, in which an MBR counts. Unless given: 512 or 4096, whichever
+   * leads to a filesystem.
+   */
   readonly sectorBytes?: number | undefined;
 }
 
@@ -90,7 +93,10 @@ async function partitionTableOf(
   sectorBytes: number | undefined,
 ): Promise<PartitionTable | undefined> {
   try {
-    const table = await readPartitionTable(disk, sectorBytes);
+    const table =
+      sectorBytes === undefined
+        ? await guessPartitionTable(disk)
+        : await readPartitionTable(disk, sectorBytes);
     if (table === undefined || signatures.length === 0) return table;
   } catch (thrown) {
     if (!isFailure(thrown, 'filesystem-malformed')) throw thrown;
@@ -100,6 +106,43 @@ async function partitionTableOf(
   // The boot sector of FAT has the mark of an MBR, and its code may look like entries.
   signatures.push('a partition table');
   return undefined;
+}
+
+/**
+ * Reads the partition table of a disk that does not tell the size of its blocks, such as the image
+ * of one: an MBR whose numbers lead to no filesystem, and in blocks of 4096 bytes to one, means these.
+ */
+async function guessPartitionTable(disk: MetadataReader): Promise<PartitionTable | undefined> {
+  let table: PartitionTable | undefined;
+  let failure: unknown;
+  try {
+    table = await readPartitionTable(disk, 512);
+  } catch (thrown) {
+    failure = thrown;
+  }
+  if (failure === undefined && (table === undefined || (await hasFilesystem(disk, table)))) {
+    return table;
+  }
+  try {
+    const other = await readPartitionTable(disk, 4096);
+    if (other !== undefined && (await hasFilesystem(disk, other))) return other;
+  } catch (thrown) {
+    if (!isFailure(thrown, 'filesystem-malformed')) throw thrown;
+  }
+  if (failure !== undefined) throw failure;
+  return table;
+}
+
+async function hasFilesystem(
+  disk: MetadataReader,
+  { partitions }: PartitionTable,
+): Promise<boolean> {
+  for (const { offsetBytes, sizeBytes } of partitions) {
+    const length = Math.min(sizeBytes, SIGNATURE_BYTES);
+    const head = await disk.read(offsetBytes, length, 'the first sectors of a partition');
+    if (findSignatures(head).length > 0) return true;
+  }
+  return false;
 }
 
 /** Maps each partition by its own filesystem; all that lies outside of partitions is copied. */

@@ -346,8 +346,12 @@ open_device() {
   device=$1 flags='' direct=0 bytes=0
   takes direct 1 && direct=1 flags=direct
   takes skip_bytes,count_bytes 4096 && bytes=1 flags=${flags:+$flags,}skip_bytes,count_bytes
+  folder=/sys/dev/block/$(device_number "$device") sector=0
+  [ ! -r "$folder/partition" ] || folder=$folder/..
+  [ ! -r "$folder/queue/logical_block_size" ] || read -r sector < "$folder/queue/logical_block_size"
   text "direct $direct
 bytes $bytes
+sector $sector
 block $(blockdev --getbsz "$device" 2>/dev/null || echo 0)"
 }
 

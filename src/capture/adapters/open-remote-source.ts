@@ -106,7 +106,7 @@ async function openDevice(
   { session, located, facts }: Opened,
   request: RemoteRequest,
 ): Promise<RemoteReader> {
-  const { isDirect, blockBytes } = await session.open(located.devicePath);
+  const { isDirect, blockBytes, sectorBytes } = await session.open(located.devicePath);
   if (!isDirect && !facts.tools.has('blockdev')) {
     throw new IngotError(
       'tool-missing',
@@ -128,6 +128,7 @@ async function openDevice(
     sizeBytes: located.sizeBytes,
     codec: chooseCodec(request.wire, facts.tools),
     isDirect,
+    sectorBytes,
   });
 }
 
@@ -162,7 +163,7 @@ function snapshotParts(
     guard,
     sync: () => (located.mounts.length > 0 ? session.sync() : Promise.resolve()),
     readMap: async (disk, state) => {
-      const map = await readDiskMap(disk, { state });
+      const map = await readDiskMap(disk, { state, sectorBytes: reader.sectorBytes });
       // A live pass of a mounted source is only looked at; the last one is read whole.
       const whole = [{ offsetBytes: 0, lengthBytes: reader.sizeBytes }];
       if (state !== 'live') plan(request.freeSpace === 'keep' ? whole : map.allocated);

@@ -127,3 +127,25 @@ export function parseDeviceProvides(text: string): ReadonlyMap<string, string> {
   }
   return provides;
 }
+
+/** How an open device is read. */
+export interface OpenedDevice {
+  /** Whether dd there reads past the page cache. */
+  readonly isDirect: boolean;
+  /** The size of a block in that cache; 0: unknown. */
+  readonly blockBytes: number;
+  /** The disk's logical block size, where the kernel tells it. */
+  readonly sectorBytes: number | undefined;
+}
+
+/** Parses the answer to `open`. */
+export function parseOpenedDevice(text: string): OpenedDevice {
+  const numberAt = (key: string): number =>
+    Number(new RegExp(`^${key} (\\d{1,9})$`, 'm').exec(text)?.[1] ?? 0);
+  const sectorBytes = numberAt('sector');
+  return {
+    isDirect: numberAt('direct') === 1,
+    blockBytes: numberAt('block'),
+    sectorBytes: sectorBytes === 0 ? undefined : sectorBytes,
+  };
+}

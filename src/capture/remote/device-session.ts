@@ -11,6 +11,7 @@ import {
 } from '../../bytes/index.ts';
 import type { ByteQueue } from './byte-queue.ts';
 import type { DeviceChannel } from './device-channel.ts';
+import { type OpenedDevice, parseOpenedDevice } from './device-facts.ts';
 import { takeWirePayload, unpackPayload, type WirePayload } from './wire-payload.ts';
 import { parseLogBase, parseWritten } from './write-log.ts';
 
@@ -90,17 +91,10 @@ export class DeviceSession implements AsyncDisposable {
     return this.#exchange(`look ${oneLine(path)}\n`, () => this.#text());
   }
 
-  /**
-   * Chooses the device to read.
-   *
-   * @returns whether its dd reads past the page cache, and the size of a block there (0: unknown)
-   */
-  async open(
-    devicePath: string,
-  ): Promise<{ readonly isDirect: boolean; readonly blockBytes: number }> {
+  /** Chooses the device to read. */
+  async open(devicePath: string): Promise<OpenedDevice> {
     const text = await this.#exchange(`open ${oneLine(devicePath)}\n`, () => this.#text());
-    const blockBytes = Number(/^block (\d{1,9})$/m.exec(text)?.[1] ?? 0);
-    return { isDirect: /^direct 1$/m.test(text), blockBytes };
+    return parseOpenedDevice(text);
   }
 
   /** @returns what the device's Mender client says that is installed: lines of `KEY=VALUE`, or none */

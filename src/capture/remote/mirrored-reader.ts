@@ -5,6 +5,7 @@ import type { RemoteReader } from './remote-reader.ts';
 /** A remote device whose bytes come out of a mirror as soon as that is known to be right. */
 export class MirroredReader implements DiskReader {
   readonly sizeBytes: number;
+  readonly sectorBytes: number | undefined;
   readonly #remote: RemoteReader;
   readonly #mirror: Mirror;
   #isFrozen = false;
@@ -12,6 +13,7 @@ export class MirroredReader implements DiskReader {
 
   constructor(remote: RemoteReader, mirror: Mirror) {
     this.sizeBytes = remote.sizeBytes;
+    this.sectorBytes = remote.sectorBytes;
     this.#remote = remote;
     this.#mirror = mirror;
   }

@@ -31,6 +31,7 @@ interface Batch extends RangeBatch {
  */
 export class RemoteReader implements DiskReader {
   readonly sizeBytes: number;
+  readonly sectorBytes: number | undefined;
   readonly #session: DeviceSession;
   readonly #codec: WireCodec;
   readonly #isDirect: boolean;
@@ -39,10 +40,16 @@ export class RemoteReader implements DiskReader {
 
   constructor(
     session: DeviceSession,
-    setup: { readonly sizeBytes: number; readonly codec: WireCodec; readonly isDirect: boolean },
+    setup: {
+      readonly sizeBytes: number;
+      readonly codec: WireCodec;
+      readonly isDirect: boolean;
+      readonly sectorBytes?: number | undefined;
+    },
   ) {
     this.#session = session;
     this.sizeBytes = setup.sizeBytes;
+    this.sectorBytes = setup.sectorBytes;
     this.#codec = setup.codec;
     this.#isDirect = setup.isDirect;
   }
