@@ -391,7 +391,8 @@ read_ranges() {
     gzip) bad=$({ ranges "$@" 5>&6 | $gzip -1 -c >&3; } 6>&1) ;;
     *)
       if has sha256sum && [ -e /proc/self/fd/3 ]; then
-        bad=$({ ranges "$@" 5>&6 | tee /proc/self/fd/3 | sha256sum >&6; } 6>&1)
+        # What tee opens by its name must be a pipe; the stream may be a socket.
+        bad=$({ { ranges "$@" 5>&6 | tee /proc/self/fd/7 | sha256sum >&6; } 7>&1 | cat >&3; } 6>&1)
         digest=${bad%% *}
       else
         bad=$({ ranges "$@" 5>&6 >&3; } 6>&1)
@@ -568,5 +569,5 @@ one_thread=
 ! zstd -q -1 --single-thread -c </dev/null >/dev/null 2>&1 || one_thread=--single-thread
 
 say ready 1
-# Descriptor 3 is the stream, a pipe that tee can open by its name and the guard can write to.
-{ read_commands | work; } 3>&1 | cat
+# Descriptor 3 is the stream, for the guard and for what writes payloads.
+{ read_commands | work; } 3>&1

@@ -59,7 +59,9 @@ export class RemoteGuard implements FreezeGuard {
     } catch (thrown) {
       this.#frozenAt = undefined;
       this.#stopWatch.abort();
-      throw this.#session.failure ?? thrown;
+      // Lost while it froze: nobody knows whether it did.
+      const { failure } = this.#session;
+      throw failure === undefined ? thrown : this.#lost(failure);
     }
   }
 

@@ -8,7 +8,7 @@ import { unpackPayload, type WirePayload } from './wire-payload.ts';
 
 /** Asked for ahead of the reader: what is on its way while the link's round trip lasts. */
 const BATCHES_AHEAD = 3;
-/** Readers run a few requests in parallel, so batches behind the last one are kept a little. */
+/** Who reads into own memory does so at several places at once: batches behind are kept a little. */
 const BATCHES_BEHIND = 1;
 /** Metadata is read in small pieces that lie together: one request brings their neighbours. */
 const WINDOW_BYTES = 128 * 1024;
@@ -91,7 +91,7 @@ export class RemoteReader implements DiskReader {
     const index = this.#batchAt(offsetBytes);
     const start = placeOf(this.#batches[index]?.ranges ?? [], { offsetBytes, lengthBytes });
     if (start !== undefined) {
-      this.#forgetBefore(index - BATCHES_BEHIND);
+      this.#forgetBefore(index);
       const bytes = this.#ask(index, index);
       if (bytes !== undefined) {
         const { plain, release } = await bytes.lend();
