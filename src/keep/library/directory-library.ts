@@ -8,7 +8,6 @@ import {
   isId,
   type Log,
   MIB,
-  newId,
 } from '../../base/index.ts';
 import { PACK_TARGET_BYTES } from '../../bytes/index.ts';
 import { Accounts } from '../accounts/accounts.ts';
@@ -22,17 +21,19 @@ import { JobRunner } from '../jobs/job-runner.ts';
 import { type Schedule, Schedules } from '../jobs/schedules.ts';
 import { AccountView, type LibraryWorks, READABLE } from './account-view.ts';
 import { backupState } from './backup.ts';
-import type { Catalogue, ImageChanges, ImageRow, LibraryCounts } from './catalogue.ts';
+import type { Catalogue, ImageRow, LibraryCounts } from './catalogue.ts';
+import { changeImage, destroyImage, finishDeletion } from './change-images.ts';
 import { type CollectOptions, type CollectReport, collectGarbage } from './collect.ts';
-import { DirectoryIngest } from './directory-ingest.ts';
+import { createLibrary } from './create-library.ts';
 import { checkHealth } from './health.ts';
-import type { Image, ImageDescription, ImageStatus } from './image.ts';
+import type { Image } from './image.ts';
 import { ImageLeases } from './image-leases.ts';
 import type { AccountLibrary, LibrarySession } from './image-library.ts';
 import type { LibraryContext, LibraryLimits } from './library-context.ts';
-import { createLibraryKey, type LibraryKey, readLibraryKey } from './library-key.ts';
+import { readLibraryKey } from './library-key.ts';
 import { ManifestFiles, makeLibraryFolders } from './manifest-files.ts';
 import { Mutex } from './mutex.ts';
+import { OpenSessions } from './open-sessions.ts';
 import { PlainDigests } from './plain-digests.ts';
 import { recoverLibrary } from './recover.ts';
 import { Reserve } from './reserve.ts';
@@ -89,7 +90,7 @@ export class DirectoryLibrary implements AsyncDisposable {
   /** Verify, collection, backups and digests, as work that survives a restart. */
   readonly jobs: JobRunner;
   readonly #context: LibraryContext;
-  readonly #sessions = new Map<string, DirectoryIngest>();
+  readonly #sessions: OpenSessions;
   readonly #digests: PlainDigests;
   readonly #end = new AbortController();
   readonly #owned: AsyncDisposableStack;
@@ -99,9 +100,9 @@ export class DirectoryLibrary implements AsyncDisposable {
   readonly #pending = new Set<Promise<void>>();
   readonly #works: LibraryWorks = {
     begin: (accountId, description) => this.#begin(accountId, description),
-    ingest: (accountId, id) => this.#ingest(accountId, id),
-    change: (row, changes) => this.#change(row, changes),
-    destroy: (row) => this.#destroy(row),
+    ingest: (accountId, id) => this.#sessions.of(accountId, id),
+    change: (row, changes) => changeImage(this.#context, row, changes),
+    destroy: (row) => destroyImage(this.#context, row, READABLE),
     forget: (row) => this.#forget(row),
     plainDigest: (imageId, signal) => this.#digests.of(imageId, { signal }),
   };
@@ -110,7 +111,8 @@ export class DirectoryLibrary implements AsyncDisposable {
     this.#context = context;
     this.#owned = owned;
     const { catalogue, clock, log } = context;
-    this.#digests = new PlainDigests(context, (row, changes) => this.#change(row, changes));
+    this.#sessions = new OpenSessions(context, (row) => this.#onCommitted(row));
+    this.#digests = new PlainDigests(context, (row, changes) => changeImage(context, row, changes));
     this.accounts = new Accounts(catalogue, clock);
     this.jobs = new JobRunner(catalogue, clock, log, {
       verify: async (job, control) => {
@@ -294,7 +296,7 @@ export class DirectoryLibrary implements AsyncDisposable {
     await using _owned = this.#owned;
     await this.jobs[Symbol.asyncDispose]();
     await this.#digests[Symbol.asyncDispose]();
-    await Promise.allSettled([...this.#sessions.values()].map((session) => session.abort()));
+    await this.#sessions.abortAll();
     while (this.#pending.size > 0) await Promise.allSettled([...this.#pending]);
   }
 
@@ -302,116 +304,25 @@ export class DirectoryLibrary implements AsyncDisposable {
     return new AccountView(this.#context, this.#works, accountId);
   }
 
-  async #begin(
-    accountId: Id<'acc'>,
-    description: ImageDescription,
-    reservedId?: Id<'img'>,
-  ): Promise<LibrarySession> {
-    const { limits, catalogue } = this.#context;
+  async #begin(...about: Parameters<OpenSessions['begin']>): Promise<LibrarySession> {
     this.#end.signal.throwIfAborted();
-    await this.#expireSessions();
-    const own = [...this.#sessions.values()].filter((session) => session.accountId === accountId);
-    if (this.#sessions.size >= limits.sessions || own.length >= limits.sessionsPerAccount) {
-      throw new IngotError(
-        'library-busy',
-        `${this.#sessions.size} ingests are open, ${own.length} of them by ${accountId}`,
-      );
-    }
-    let id = newId('ing');
-    while (this.#sessions.has(id)) id = newId('ing');
-    const events = {
-      onCommitted: (row: ImageRow): void => {
-        if (row.virtualSizeBytes > limits.digestBytes) return;
-        // Work that waits for nobody: after a crash the job is still there.
-        const adding = this.jobs.add('plain-digest', row.id, accountId);
-        this.#track(adding.then(() => undefined));
-      },
-      onEnded: (): void => void this.#sessions.delete(id),
-    };
-    const session = new DirectoryIngest(
-      this.#context,
-      id,
-      accountId,
-      description,
-      events,
-      reservedId,
-    );
-    this.#sessions.set(id, session);
-    try {
-      await catalogue.beginSession(id);
-    } catch (error) {
-      this.#sessions.delete(id);
-      throw error;
-    }
-    return session;
+    return await this.#sessions.begin(...about);
   }
 
-  #ingest(accountId: Id<'acc'>, id: string): LibrarySession {
-    const session = this.#sessions.get(id);
-    const isForeign = session?.accountId !== accountId || session.wantsCompared === true;
-    if (session === undefined || isForeign) {
-      const name = id.slice(0, 64);
-      throw new IngotError('ingest-not-found', `there is no ingest ${name}`, { ingest: name });
-    }
-    return session;
-  }
-
-  async #change(row: ImageRow, changes: ImageChanges): Promise<ImageRow> {
-    const { catalogue, manifests, imageGate, reserve } = this.#context;
-    return await imageGate.run(async () => {
-      const now = await catalogue.image(row.id);
-      if (now === undefined || (now.status !== 'available' && now.status !== 'deprecated')) {
-        throw new IngotError('image-not-found', `there is no image ${row.id}`, { imageId: row.id });
-      }
-      const changed: ImageRow = { ...now, ...changes };
-      await reserve.whileFreeing(async () => {
-        // The record first: after a crash in between the change is lost, but nothing is wrong.
-        await manifests.putRecord(changed);
-        await catalogue.updateImage(row.id, changes);
-      });
-      return changed;
-    });
-  }
-
-  async #destroy(row: ImageRow, statuses: readonly ImageStatus[] = READABLE): Promise<void> {
-    const { catalogue, manifests, imageGate, reserve } = this.#context;
-    await imageGate.run(async () => {
-      const now = await catalogue.image(row.id);
-      if (now === undefined || !statuses.includes(now.status)) {
-        throw new IngotError('image-not-found', `there is no image ${row.id}`, { imageId: row.id });
-      }
-      if (now.isLocked) throw new IngotError('image-in-use', `${row.id} is locked`);
-      await reserve.whileFreeing(async () => {
-        await catalogue.updateImage(row.id, { status: 'deleting' });
-        await manifests.putRecord({ ...now, status: 'deleted' });
-      });
-    });
-    if (!this.#context.leases.has(row.id)) await this.#finishDeletion(row.id);
+  #onCommitted({ id, ownerId, virtualSizeBytes }: ImageRow): void {
+    if (virtualSizeBytes > this.#context.limits.digestBytes) return;
+    // Work that waits for nobody: after a crash the job is still there.
+    this.#track(this.jobs.add('plain-digest', id, ownerId).then(() => undefined));
   }
 
   /** Gives up what is still being made; then the image is `failed`, and goes like any other. */
   async #forget(row: ImageRow): Promise<void> {
     if (row.status === 'creating') await this.#imports?.cancel(row.ownerId, row.id);
-    await this.#destroy(row, ['failed']);
-  }
-
-  /** Lets go of what a deleted image held. Interrupted, the next start goes on. */
-  async #finishDeletion(imageId: Id<'img'>): Promise<void> {
-    const { catalogue, manifests, imageGate, reserve } = this.#context;
-    await imageGate.run(() =>
-      reserve.whileFreeing(async () => {
-        const row = await catalogue.image(imageId);
-        if (row?.status !== 'deleting' || this.#context.leases.has(imageId)) return;
-        await manifests.removeRoot(imageId);
-        await manifests.syncImages();
-        await catalogue.releasePages(imageId);
-        await catalogue.updateImage(imageId, { status: 'deleted' });
-      }),
-    );
+    await destroyImage(this.#context, row, ['failed']);
   }
 
   #onFree(imageId: Id<'img'>): void {
-    if (!this.#end.signal.aborted) this.#track(this.#finishDeletion(imageId));
+    if (!this.#end.signal.aborted) this.#track(finishDeletion(this.#context, imageId));
   }
 
   async #housekeep(): Promise<void> {
@@ -422,7 +333,7 @@ export class DirectoryLibrary implements AsyncDisposable {
       } catch {
         return;
       }
-      await this.#expireSessions();
+      await this.#sessions.expire();
       await reserve.fill();
     }
   }
@@ -438,14 +349,6 @@ export class DirectoryLibrary implements AsyncDisposable {
     }
   }
 
-  async #expireSessions(): Promise<void> {
-    for (const session of [...this.#sessions.values()]) {
-      if (!session.isIdle) continue;
-      this.#context.log.info('an ingest without calls is given up', { ingest: session.id });
-      await session.abort();
-    }
-  }
-
   #track(work: Promise<void>): void {
     const tracked = work
       .catch((error: unknown) => {
@@ -455,27 +358,3 @@ export class DirectoryLibrary implements AsyncDisposable {
     this.#pending.add(tracked);
   }
 }
-
-async function createLibrary(disk: Disk): Promise<LibraryKey> {
-  const names = await disk.list('.');
-  // A half-made library has no marker: making one again over it is safe, over anything else not.
-  const foreign = names.filter((name) => !OWN_NAMES.has(name));
-  if (foreign.length > 0) {
-    throw new IngotError(
-      'library-unusable',
-      `the data directory is no library, and not empty: it has ${foreign[0]}`,
-    );
-  }
-  await makeLibraryFolders(disk);
-  return await createLibraryKey(disk);
-}
-
-const OWN_NAMES = new Set([
-  'incoming',
-  'keys',
-  'lock',
-  'lost+found',
-  'manifests',
-  'packs',
-  'ingot-library.json.new',
-]);
