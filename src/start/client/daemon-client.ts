@@ -125,9 +125,10 @@ export class DaemonClient implements Disposable {
         if (statusCode >= 200 && statusCode < 300) return reply.body;
         throw failureOf(statusCode, reply.body);
       } catch (thrown) {
-        if (!isFailure(thrown, 'daemon-protocol')) throw thrown;
-        // A proxy in between may send answers without a length.
-        this.#isLengthless = true;
+        // A proxy in between may send answers without a length. A daemon that cannot be reached may
+        // be starting: the ordinary call waits for it.
+        if (isFailure(thrown, 'daemon-protocol')) this.#isLengthless = true;
+        else if (!isFailure(thrown, 'daemon-unreachable')) throw thrown;
       }
     }
     const call: ApiCall = { method: 'POST', path, headers: contentType, body: [body] };

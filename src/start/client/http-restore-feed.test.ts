@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { after, describe, test } from 'node:test';
 import { restoreFeedContract } from '../../../test/contracts/restore-feed.ts';
 import { codecWorkers } from '../../../test/fakes/codec-workers.ts';
@@ -39,6 +41,27 @@ describe('restoring from a daemon', () => {
     assert.equal(backend.opened.length - before, 1);
   });
 
+  for (const [name, answer] of [
+    ['breaks off', 'HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nhalf'],
+    ['is refused before it begins', ''],
+    ['has no length', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n'],
+  ] as const) {
+    test(`an answer with chunks that ${name} is asked for again`, async () => {
+      const { id } = backend.add(disk);
+      await using proxy = await breakingProxy(answer);
+      const { clientId } = backend.caller;
+      using behind = new DaemonClient(
+        { url: proxy.url, client: clientId, secret: backend.secret, ca: undefined },
+        undefined,
+      );
+      await using feed = await HttpRestoreFeed.open(behind, id);
+      const target = new MemoryTarget(Buffer.alloc(3_000_320));
+      await restoreImage(feed, target, { workers: codecWorkers(testCodec) });
+      assert.ok(target.disk.subarray(0, disk.length).equals(disk));
+      assert.equal(proxy.broken, 2);
+    });
+  }
+
   test('an image that is not there is not found', async () => {
     await assert.rejects(HttpRestoreFeed.open(client, 'img-zzzzz'), (thrown) =>
       isFailure(thrown, 'image-not-found'),
@@ -67,3 +90,35 @@ describe('restoring from a daemon', () => {
     );
   });
 });
+
+/** Passes everything on to the daemon, but answers the first two requests for chunks by itself. */
+async function breakingProxy(answer: string) {
+  const port = Number(new URL(daemon.url).port);
+  let broken = 0;
+  const server = createServer((socket) => {
+    const daemonSocket = connect(port, '127.0.0.1');
+    for (const one of [socket, daemonSocket]) one.on('error', () => undefined);
+    daemonSocket.pipe(socket);
+    socket.on('data', (bytes) => {
+      if (broken < 2 && bytes.includes('/chunks/')) {
+        broken += 1;
+        socket.end(answer);
+        daemonSocket.destroy();
+      } else {
+        daemonSocket.write(bytes);
+      }
+    });
+    socket.on('close', () => daemonSocket.destroy());
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    get broken() {
+      return broken;
+    },
+    [Symbol.asyncDispose]: async () => {
+      server.close();
+    },
+  };
+}
