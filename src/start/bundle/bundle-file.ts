@@ -66,9 +66,16 @@ export function bundleState(
   return 'fresh';
 }
 
-/** The file with the modules' functions. */
-export function textPath(root: string, id: string): string {
-  return join(root, BUNDLE_FOLDER, `${id}.js`);
+/** What commands begin with. */
+export const PROGRAM = 'src/start/cli/main.ts';
+
+/**
+ * The script that begins with a module: of commands, or of one kind of thread.
+ *
+ * @param entry the module's path below the project's folder
+ */
+export function textPath(root: string, id: string, entry: string): string {
+  return join(root, BUNDLE_FOLDER, `${id}.${entry.replaceAll(/[^\w-]/g, '_')}.js`);
 }
 
 /** The file with V8's code of them, as far as one command used it. */

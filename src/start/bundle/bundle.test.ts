@@ -13,7 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { BUNDLE_FOLDER, bundleState, readList, textPath } from './bundle-file.ts';
+import { BUNDLE_FOLDER, bundleState, PROGRAM, readList, textPath } from './bundle-file.ts';
 import { writeBundle } from './write-bundle.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
@@ -56,12 +56,9 @@ describe('the bundle', () => {
     assert.equal(run(...write, '-o', artifact).stderr, '');
     const bundled = readFileSync(artifact);
     const kept = readdirSync(join(copy, BUNDLE_FOLDER)).map((name) => name.split('.')[1]);
-    assert.ok(
-      kept.includes('artifact-write') && kept.includes('digest-stream-worker'),
-      kept.join(),
-    );
+    assert.ok(kept.includes('artifact-write') && kept.includes('file-digest-worker'), kept.join());
     const list = readList(copy);
-    rmSync(textPath(copy, list?.id ?? ''));
+    rmSync(textPath(copy, list?.id ?? '', PROGRAM));
     assert.equal(run(...write, '-o', artifact).stderr, '');
     assert.ok(bundled.equals(readFileSync(artifact)));
   });

@@ -8,7 +8,7 @@ const THREAD_MARK = '--bundled-thread';
 /**
  * Gives what `node:worker_threads` is to a bundled module: its threads start from the bundle too.
  *
- * @param has whether the bundle has a file of the project
+ * @param has whether there is a script that begins with a module
  */
 export function bundledThreads(
   root: string,

@@ -5,16 +5,22 @@
  *
  * @see docs/adr/0009-one-script-for-a-quick-start.md
  */
-import { accessSync, constants, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
 import { Script } from 'node:vm';
-import { bundleState, codePath, readList, textPath } from './bundle-file.ts';
+import { bundleState, codePath, PROGRAM, readList, textPath } from './bundle-file.ts';
 import { tellSourceLines } from './bundle-lines.ts';
 import { type BundledModules, ModuleLoader } from './bundled-modules.ts';
 import { bundledThread, bundledThreads } from './bundled-thread.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
-const PROGRAM = 'src/start/cli/main.ts';
 /** Writing takes half a second. */
 const WRITE_LIMIT_MS = 20_000;
 
@@ -83,7 +89,8 @@ function useOf(thread: string | undefined): string {
 
 /** @returns whether the bundle was there still: a newer one takes the place of an older */
 async function runBundled(id: string, thread: string | undefined): Promise<boolean> {
-  const name = textPath(ROOT, id);
+  const entry = thread ?? PROGRAM;
+  const name = textPath(ROOT, id, entry);
   // Single bytes: the script holds nothing but ASCII.
   const text = readIfThere(name)?.toString('latin1');
   if (text === undefined) return false;
@@ -92,7 +99,7 @@ async function runBundled(id: string, thread: string | undefined): Promise<boole
   const script = new Script(text, { filename: name, cachedData: kept.code });
   tellSourceLines(text, name);
   const modules = script.runInThisContext() as BundledModules;
-  const has = (file: string): boolean => Object.hasOwn(modules, file);
+  const has = (file: string): boolean => existsSync(textPath(ROOT, id, file));
   const loader = new ModuleLoader(modules, ROOT, {
     'node:worker_threads': bundledThreads(ROOT, id, has),
   });
@@ -104,12 +111,14 @@ async function runBundled(id: string, thread: string | undefined): Promise<boole
     // Only words that are commands end well, so there are few files.
     process.once('exit', (status) => status === 0 && keepIfMore());
   }
-  await loader.run(thread ?? PROGRAM);
+  await loader.run(entry);
   if (thread !== undefined) keepIfMore();
   return true;
 }
 
 const thread = bundledThread(process.argv);
-const id = thread?.id ?? (process.env['INGOT_BUNDLE'] === 'off' ? undefined : await freshBundle());
+// A daemon starts once, and its memory matters for long: a script of everything is 40 MB more.
+const isUnbundled = process.argv[2] === 'serve' || process.env['INGOT_BUNDLE'] === 'off';
+const id = thread?.id ?? (isUnbundled ? undefined : await freshBundle());
 const isRun = id !== undefined && (await runBundled(id, thread?.path));
 if (!isRun) await import(thread === undefined ? '../cli/main.ts' : join(ROOT, thread.path));

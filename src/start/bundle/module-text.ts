@@ -17,10 +17,11 @@ function linesOf(text: string): string {
 
 /** JavaScript of the same lines. Types become blanks, and what was not ASCII in them wide ones. */
 function plainText(source: string): string {
-  const blanks = /[\u00a0\u2002]/g;
-  if (blanks.test(source))
-    throw new Error('a wide blank, which could not be told from an erased type');
-  return stripTypeScriptTypes(source).replace(blanks, ' ');
+  const plain = stripTypeScriptTypes(source);
+  if (plain.length !== source.length) throw new Error('types were not replaced one for one');
+  return plain.replace(/[\u00a0\u2002]/g, (blank, at: number) =>
+    source[at] === blank ? blank : ' ',
+  );
 }
 
 /** `a, b as c` → pairs of the name outside and the name inside. */

@@ -10,6 +10,7 @@ import {
   ENGINE,
   isSettled,
   LIST_NAME,
+  PROGRAM,
   sourceNow,
   textPath,
 } from './bundle-file.ts';
@@ -41,6 +42,8 @@ class Bundle {
   readonly #root: string;
   readonly #texts = new Map<string, string>();
   readonly sources: BundledSource[] = [];
+  /** Modules that threads of these modules begin with. */
+  readonly threads: string[] = [];
 
   constructor(root: string) {
     this.#root = root;
@@ -81,7 +84,9 @@ class Bundle {
   }
 
   #module(path: string, source: string): string {
-    for (const [, thread = ''] of source.matchAll(THREAD)) this.#refer(path, thread);
+    for (const [, thread = ''] of source.matchAll(THREAD)) {
+      this.threads.push(join(dirname(path), thread));
+    }
     const { body, isAsync } = moduleText(source, (specifier) => this.#refer(path, specifier));
     const parameters = '$load, $default, $later, $give, $giveAll, $meta';
     return `[0, ${isAsync ? 'async ' : ''}function (${parameters}) { "use strict"; ${body}\n}]`;
@@ -130,34 +135,58 @@ function writeWhole(path: string, text: string): void {
  * @param nowMs the time, in milliseconds since 1970
  */
 export function writeBundle(root: string, nowMs: number): void {
-  const bundle = new Bundle(root);
-  bundle.watch(SETUP_STAMP);
-  if (bundle.sources.length === 0) return;
-  for (const name of readdirSync(join(root, OWN_FOLDER))) bundle.watch(`${OWN_FOLDER}/${name}`);
-  let script: string | undefined;
+  const own = new Bundle(root);
+  own.watch(SETUP_STAMP);
+  if (own.sources.length === 0) return;
+  for (const name of readdirSync(join(root, OWN_FOLDER))) own.watch(`${OWN_FOLDER}/${name}`);
+  const bundles = new Map<string, Bundle>();
+  let scripts: Map<string, string> | undefined;
   try {
-    bundle.add('src/start/cli/main.ts');
-    script = bundle.script();
-    // Whether it is JavaScript still.
-    new Script(script);
+    scripts = scriptsOf(root, bundles);
   } catch (thrown) {
     process.stderr.write(`${thrown instanceof Error ? thrown.stack : String(thrown)}\n`);
-    script = undefined;
   }
-  const { sources } = bundle;
+  const sources = [own, ...bundles.values()].flatMap((bundle) => bundle.sources);
   if (!sources.every((source) => isSettled(source, nowMs))) return;
   const folder = join(root, BUNDLE_FOLDER);
   mkdirSync(folder, { recursive: true });
-  const id =
-    script === undefined
-      ? undefined
-      : createHash('sha256').update(ENGINE).update(script).digest('hex').slice(0, 24);
-  if (id !== undefined && script !== undefined) writeWhole(textPath(root, id), script);
-  const list: BundleList = { engine: ENGINE, id, sources };
+  const id = scripts === undefined ? undefined : idOf(scripts);
+  for (const [entry, script] of scripts ?? []) writeWhole(textPath(root, id ?? '', entry), script);
+  const unique = new Map(sources.map((source) => [source[0], source]));
+  const list: BundleList = { engine: ENGINE, id, sources: [...unique.values()] };
   writeWhole(join(folder, LIST_NAME), JSON.stringify(list));
   // Of older sources: who has them open goes on.
   for (const name of readdirSync(folder)) {
     const isOld = /^[0-9a-f]{24}\./.test(name) && !name.startsWith(`${id ?? ''}.`);
     if (isOld) rmSync(join(folder, name), { force: true });
   }
+}
+
+/**
+ * Makes the script of commands, and one of each kind of thread: a thread has memory of its own.
+ *
+ * @param bundles takes what was read, also when a module cannot be understood
+ * @returns scripts by the modules that they begin with
+ */
+function scriptsOf(root: string, bundles: Map<string, Bundle>): Map<string, string> {
+  const scripts = new Map<string, string>();
+  const entries = [PROGRAM];
+  for (const entry of entries) {
+    if (bundles.has(entry)) continue;
+    const bundle = new Bundle(root);
+    bundles.set(entry, bundle);
+    bundle.add(entry);
+    entries.push(...bundle.threads);
+    const script = bundle.script();
+    // Whether it is JavaScript still.
+    new Script(script);
+    scripts.set(entry, script);
+  }
+  return scripts;
+}
+
+function idOf(scripts: ReadonlyMap<string, string>): string {
+  const hash = createHash('sha256').update(ENGINE);
+  for (const script of scripts.values()) hash.update(script);
+  return hash.digest('hex').slice(0, 24);
 }
