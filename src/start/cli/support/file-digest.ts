@@ -45,9 +45,12 @@ export async function digestOfFile(
   });
   worker.on('exit', () => ended.reject(new Error('the thread of a digest has ended')));
   try {
+    // The thread then ends by itself: it has nothing left to do.
     return await ended.promise;
+  } catch (thrown) {
+    await worker.terminate();
+    throw thrown;
   } finally {
     signal?.removeEventListener('abort', onAbort);
-    await worker.terminate();
   }
 }
