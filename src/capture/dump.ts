@@ -132,10 +132,12 @@ async function copyPass(
     sizeBytes,
   })) {
     watch.alive();
+    // Once it is released the memory may be gone, and its length with it.
+    const { length } = bytes;
     if (offsetBytes > at) await sink.zeros(offsetBytes - at);
     await sink.data(bytes.subarray(Math.max(at - offsetBytes, 0)), release);
-    at = offsetBytes + bytes.length;
-    doneBytes = Math.min(allocatedBytes, doneBytes + bytes.length);
+    at = offsetBytes + length;
+    doneBytes = Math.min(allocatedBytes, doneBytes + length);
     onProgress({ doneBytes, totalBytes: allocatedBytes, stage: 'copying the snapshot' });
   }
   await pass.end();

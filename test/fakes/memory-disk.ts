@@ -60,6 +60,15 @@ export function memorySnapshot(
       readInto: async (offsetBytes, target) => {
         disk.copy(target, 0, offsetBytes, offsetBytes + target.byteLength);
       },
+      // What was released is gone, so that nobody can go on looking at it.
+      lend: async (offsetBytes, lengthBytes) => {
+        if (offsetBytes + lengthBytes > disk.length) {
+          throw new IngotError('source-truncated', 'beyond the end');
+        }
+        const bytes = Buffer.allocUnsafeSlow(lengthBytes);
+        disk.copy(bytes, 0, offsetBytes, offsetBytes + lengthBytes);
+        return { bytes, release: () => void bytes.buffer.transfer(0) };
+      },
       dropStale: () => Promise.resolve(),
       [Symbol.asyncDispose]: () => Promise.resolve(),
     },
