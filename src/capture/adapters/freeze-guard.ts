@@ -59,6 +59,8 @@ class GuardProcess implements FreezeGuard {
   #progressSaidAt = 0;
   #progressAt = 0;
   #overdue: NodeJS.Timeout | undefined;
+  /** It was ended before it had said whether it froze. */
+  #wasGivenUpEarly = false;
 
   constructor(setup: {
     readonly child: ChildProcess;
@@ -93,6 +95,9 @@ class GuardProcess implements FreezeGuard {
     this.#removeRecord = recordFreeze({ guardPid, mounts: this.#mounts });
     this.#phase = 'freezing';
     this.#frozenAt = this.#clock.monotonic();
+    this.#progressAt = this.#frozenAt;
+    // From now on: a guard that is stopped before it can say that it froze keeps no limit either.
+    this.#overdue = setInterval(() => this.#thawWhenOverdue(), 1000).unref();
     const { maxFreezeMs, maxStallMs } = this.#limits;
     const answer = this.#nextAnswer(undefined);
     this.#send(`freeze ${Math.ceil(maxFreezeMs ?? 0)} ${Math.ceil(maxStallMs)}`);
@@ -108,7 +113,6 @@ class GuardProcess implements FreezeGuard {
     }
     this.#phase = 'frozen';
     this.#progressAt = this.#clock.monotonic();
-    this.#overdue = setInterval(() => this.#thawWhenOverdue(), 1000).unref();
   }
 
   progressed(): void {
@@ -152,6 +156,8 @@ class GuardProcess implements FreezeGuard {
     if (this.#child.exitCode === null && this.#child.signalCode === null) await this.#exited;
     clearTimeout(killer);
     this.#thawHere();
+    // It may have frozen after it was given up, and died of that.
+    if (this.#wasGivenUpEarly) this.#thawAll();
   }
 
   #send(line: string): void {
@@ -187,7 +193,11 @@ class GuardProcess implements FreezeGuard {
   /** Keeps the first failure, and makes sure that nothing is frozen any more. */
   #fail(code: 'freeze-lost' | 'freeze-timeout', message: string): void {
     this.#failure ??= new IngotError(code, message);
+    this.#wasGivenUpEarly ||= this.#phase === 'freezing';
     this.#end();
+    const answer = this.#answer;
+    this.#answer = undefined;
+    answer?.('given up');
   }
 
   #end(): void {
@@ -202,7 +212,10 @@ class GuardProcess implements FreezeGuard {
 
   /** Thaws through the capture's own descriptors what this guard froze, when the guard cannot. */
   #thawHere(): void {
-    if (this.#phase !== 'frozen' && this.#phase !== 'freezing') return;
+    if (this.#phase === 'frozen' || this.#phase === 'freezing') this.#thawAll();
+  }
+
+  #thawAll(): void {
     for (const { fd } of this.#mounts.toReversed()) thawFilesystem(fd);
   }
 
