@@ -36,6 +36,7 @@ if (kind === 'system' && !isRoot) {
 }
 const test = [
   process.execPath,
+  '--no-maglev',
   '--disable-warning=ExperimentalWarning',
   '--test',
   // A guest without KVM takes its time for each step.

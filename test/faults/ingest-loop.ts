@@ -91,15 +91,19 @@ export async function startIngestLoop(
 ): Promise<IngestLoop> {
   // The image behind the last one that was told may be there: it was killed before it could say so.
   const from = Math.max(0, ...told.made.keys()) + 2;
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', file], {
-    env: {
-      ...process.env,
-      INGOT_LOOP_FOLDER: folder,
-      INGOT_LOOP_FROM: String(from),
-      INGOT_LOOP_KIND: kind,
+  const child = spawn(
+    process.execPath,
+    ['--no-maglev', '--disable-warning=ExperimentalWarning', file],
+    {
+      env: {
+        ...process.env,
+        INGOT_LOOP_FOLDER: folder,
+        INGOT_LOOP_FROM: String(from),
+        INGOT_LOOP_KIND: kind,
+      },
+      stdio: ['ignore', 'pipe', 'ignore'],
     },
-    stdio: ['ignore', 'pipe', 'ignore'],
-  });
+  );
   const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
   const ended = once(lines, 'close').then(() => undefined);
   lines.on('line', (line) => {

@@ -7,7 +7,7 @@ import { guestIsMissing } from './guest-packages.ts';
 const MIB = 1024 * 1024;
 
 /** The command itself, run in the guest from the source tree of this machine. */
-const INGOT = 'node --disable-warning=ExperimentalWarning /ingot/src/start/cli/main.ts';
+const INGOT = 'node --no-maglev --disable-warning=ExperimentalWarning /ingot/src/start/cli/main.ts';
 
 let guest: Guest;
 

@@ -45,7 +45,7 @@ export function daemonFolder(folder: string, under: readonly string[] = []): Dae
     },
     async start(...options) {
       const serve = ['serve', '--data', data, '--listen', '127.0.0.1:0', '--engine', 'zlib'];
-      const node = [process.execPath, '--disable-warning=ExperimentalWarning', main];
+      const node = [process.execPath, '--no-maglev', '--disable-warning=ExperimentalWarning', main];
       const [program = '', ...argv] = [...under, ...node, ...serve, ...options];
       const child = spawn(program, argv, { env, stdio: ['ignore', 'pipe', 'pipe'] });
       running.add(child);

@@ -113,7 +113,7 @@ describe('a daemon that hangs (SIGSTOP)', () => {
       const argv = ['serve', '--data', join(folder, 'data'), '--listen', '127.0.0.1:0'];
       const second = spawnSync(
         process.execPath,
-        ['--disable-warning=ExperimentalWarning', main, ...argv, '--engine', 'zlib'],
+        ['--no-maglev', '--disable-warning=ExperimentalWarning', main, ...argv, '--engine', 'zlib'],
         { env, encoding: 'utf8', timeout: 20_000 },
       );
       assert.equal(second.status, FAILURES['library-busy'].exit, second.stderr);

@@ -44,11 +44,15 @@ export function startIngot(
   } = {},
 ): RunningCommand {
   const input = openSync(stdin, 'r');
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN, ...args], {
-    detached: true,
-    stdio: [input, stdout, stderr],
-    env: { ...process.env, ...env },
-  });
+  const child = spawn(
+    process.execPath,
+    ['--no-maglev', '--disable-warning=ExperimentalWarning', MAIN, ...args],
+    {
+      detached: true,
+      stdio: [input, stdout, stderr],
+      env: { ...process.env, ...env },
+    },
+  );
   closeSync(input);
   let said = '';
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {

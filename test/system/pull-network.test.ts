@@ -63,6 +63,7 @@ function startHere(words: readonly string[], stdout: number | 'ignore' = 'ignore
   const argv = [
     ...network.prefix,
     process.execPath,
+    '--no-maglev',
     '--disable-warning=ExperimentalWarning',
     MAIN,
     ...words,

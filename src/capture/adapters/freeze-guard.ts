@@ -258,7 +258,7 @@ export async function startFreezeGuard(
   const devices = mounts.map(({ fd }) => String(fstatSync(fd, { bigint: true }).dev));
   const child = spawn(
     process.execPath,
-    ['--disable-warning=ExperimentalWarning', GUARD_PROGRAM, ...devices],
+    ['--no-maglev', '--disable-warning=ExperimentalWarning', GUARD_PROGRAM, ...devices],
     {
       // A session of its own: a signal to the capture's process group does not reach it.
       detached: true,

@@ -13,6 +13,9 @@ const BUFFER_ENTRIES = 1024;
 /** 200 000 entries, about 16 GB of data. */
 const MEMORY_BYTES = 8 * 1024 * 1024;
 
+/** Lengths are kept in two words: a double would make every sum of them one of doubles. */
+const WORD = 2 ** 32;
+
 const NO_DIGEST = Buffer.alloc(32);
 
 /** The entries of a manifest in the making, 40 bytes each, beyond 8 MiB in a spool. */
@@ -28,7 +31,8 @@ export class EntryLog implements AsyncDisposable {
   /** @param digest 32 bytes; undefined: a hole */
   async add(lengthBytes: number, digest: Buffer | undefined): Promise<void> {
     (digest ?? NO_DIGEST).copy(this.#buffer, this.#filled);
-    this.#buffer.writeDoubleLE(lengthBytes, this.#filled + 32);
+    this.#buffer.writeUInt32LE(lengthBytes % WORD, this.#filled + 32);
+    this.#buffer.writeUInt32LE(Math.floor(lengthBytes / WORD), this.#filled + 36);
     this.#filled += ENTRY_BYTES;
     if (this.#filled < this.#buffer.byteLength) return;
     await this.#log.append(this.#buffer);
@@ -59,7 +63,9 @@ function takeEntries(queue: ByteQueue): ManifestEntry[] {
   const entries: ManifestEntry[] = [];
   for (let at = 0; at < bytes.byteLength; at += ENTRY_BYTES) {
     const digest = bytes.subarray(at, at + 32);
-    const lengthBytes = bytes.readDoubleLE(at + 32);
+    const high = bytes.readUInt32LE(at + 36);
+    const low = bytes.readUInt32LE(at + 32);
+    const lengthBytes = high === 0 ? low : high * WORD + low;
     entries.push(
       digest.equals(NO_DIGEST)
         ? { kind: 'hole', lengthBytes }

@@ -38,7 +38,7 @@ async function freshBundle(): Promise<string | undefined> {
   }
   const { spawnSync } = await import('node:child_process');
   const writer = join(import.meta.dirname, 'write-bundle-process.ts');
-  const words = ['--disable-warning=ExperimentalWarning', writer];
+  const words = ['--no-maglev', '--disable-warning=ExperimentalWarning', writer];
   spawnSync(process.execPath, words, { stdio: 'ignore', timeout: WRITE_LIMIT_MS });
   const written = readList(ROOT);
   if (written === undefined) return undefined;

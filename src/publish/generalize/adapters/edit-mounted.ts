@@ -76,7 +76,12 @@ interface Editor extends AsyncDisposable {
 }
 
 function startEditor(signal: AbortSignal): Editor {
-  const program = [process.execPath, '--disable-warning=ExperimentalWarning', PROGRAM];
+  const program = [
+    process.execPath,
+    '--no-maglev',
+    '--disable-warning=ExperimentalWarning',
+    PROGRAM,
+  ];
   const child: ChildProcessByStdio<Writable, Readable, Readable> = spawn(
     'unshare',
     ['--mount', '--propagation', 'private', '--', ...program],
