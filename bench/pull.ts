@@ -22,6 +22,7 @@ function reach({ folder, identity, port, programs }: Sshd): BenchSshd {
   writeFileSync(
     config,
     `Host 127.0.0.1
+  Port ${port}
   IdentityFile ${identity}
   IdentitiesOnly yes
   UserKnownHostsFile ${folder}/known
