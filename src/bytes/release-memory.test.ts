@@ -20,3 +20,9 @@ test('a buffer between the largest of Node’s pool and the pool itself is given
   releaseMemory(between);
   assert.equal(between.byteLength, 0);
 });
+
+test('a buffer as long as Node’s pool, such as a read of a pipe, is given back too', () => {
+  const own = Buffer.allocUnsafeSlow(Buffer.poolSize);
+  releaseMemory(own);
+  assert.equal(own.byteLength, 0);
+});

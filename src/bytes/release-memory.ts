@@ -12,8 +12,12 @@ const MIN_BYTES = 4096;
  */
 export function releaseMemory(bytes: Uint8Array): void {
   const { buffer } = bytes;
-  // Node hands small buffers out as slices of one that has just this length; it cannot be given back.
-  const isPool = buffer.byteLength === Buffer.poolSize;
-  if (isPool || buffer.byteLength < MIN_BYTES) return;
-  if (buffer instanceof ArrayBuffer) buffer.transfer(0);
+  if (!(buffer instanceof ArrayBuffer) || buffer.byteLength < MIN_BYTES) return;
+  try {
+    buffer.transfer(0);
+  } catch (thrown) {
+    // Node hands small buffers out as slices of one that has just this length and refuses to go. A
+    // read of a pipe or socket has the same length, and goes.
+    if (buffer.byteLength !== Buffer.poolSize) throw thrown;
+  }
 }

@@ -1,5 +1,5 @@
-import { isMarkedAsUntransferable } from 'node:worker_threads';
 import { IngotError } from '../../base/index.ts';
+import { releaseMemory } from '../../bytes/index.ts';
 
 /**
  * Takes a stream apart: lines, exact lengths, or whatever came.
@@ -77,7 +77,7 @@ export class ByteQueue {
       const taken = piece.copy(target, done);
       done += taken;
       if (taken < piece.length) this.putBack(piece.subarray(taken));
-      else if (this.#ownsPieces) release(piece);
+      else if (this.#ownsPieces) releaseMemory(piece);
     }
   }
 
@@ -88,10 +88,4 @@ export class ByteQueue {
     }
     return piece;
   }
-}
-
-/** Empties the memory that a piece came in: each read of a pipe has its own. */
-function release({ buffer }: Buffer): void {
-  // What was put back in small parts lies in memory that Node hands out in slices.
-  if (buffer instanceof ArrayBuffer && !isMarkedAsUntransferable(buffer)) buffer.transfer(0);
 }

@@ -59,6 +59,16 @@ async function* broken(...pieces: Buffer[]): AsyncGenerator<Buffer> {
 const openPlain: OpenReceived = async (file) =>
   await openSpooled(await spoolFile(createReadStream(file.path), file), file);
 
+/** Opens nothing until it is given up. @param onInside called when it was asked */
+const stuckOnce =
+  (onInside: () => void): OpenReceived =>
+  ({ signal }) => {
+    onInside();
+    return new Promise((_resolve, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    });
+  };
+
 function open(test: TestLibrary, changes: Partial<ImportParts> = {}): Promise<Imports> {
   const uploads = join(test.folder, 'uploads');
   mkdirSync(uploads, { recursive: true });
@@ -186,13 +196,7 @@ describe('an import', () => {
     const inside = Promise.withResolvers<void>();
     let imageId = '';
     {
-      const stuck: OpenReceived = ({ signal }) => {
-        inside.resolve();
-        return new Promise((_resolve, reject) => {
-          signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-        });
-      };
-      await using imports = await open(library, { openSource: stuck });
+      await using imports = await open(library, { openSource: stuckOnce(inside.resolve) });
       const sent = await imports.upload(ACCOUNT, REQUEST, body(disk), WHOLE);
       imageId = sent.image.id;
       await inside.promise;
@@ -223,13 +227,7 @@ describe('an import', () => {
     const inside = Promise.withResolvers<void>();
     let imageId = '';
     {
-      const stuck: OpenReceived = ({ signal }) => {
-        inside.resolve();
-        return new Promise((_resolve, reject) => {
-          signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-        });
-      };
-      await using imports = await open(library, { openSource: stuck });
+      await using imports = await open(library, { openSource: stuckOnce(inside.resolve) });
       imageId = (await imports.begin(ACCOUNT, await handedRequest(library, imports))).image.id;
       await inside.promise;
       await library.reopen();
@@ -273,13 +271,7 @@ describe('an import', () => {
   test('that is given up while it is made, or before, leaves nothing', async () => {
     await using library = await openTestLibrary();
     const inside = Promise.withResolvers<void>();
-    const stuck: OpenReceived = ({ signal }) => {
-      inside.resolve();
-      return new Promise((_resolve, reject) => {
-        signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-      });
-    };
-    await using imports = await open(library, { openSource: stuck });
+    await using imports = await open(library, { openSource: stuckOnce(inside.resolve) });
     const sent: string[] = [];
     for (let n = 0; n < 8; n++) {
       sent.push((await imports.upload(ACCOUNT, REQUEST, body(disk), WHOLE)).image.id);

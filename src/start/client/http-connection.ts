@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { ClientRequest, Agent as HttpAgent, IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { errnoOf, IngotError, systemClock } from '../../base/index.ts';
+import { releaseMemory } from '../../bytes/index.ts';
 import { DirectAnswer } from './direct-answer.ts';
 import { DirectConnection, type DirectReply } from './direct-connection.ts';
 
@@ -244,7 +245,7 @@ async function readLongAnswer(
     done += bytes.copy(body, done);
     // Each read of a socket has memory of its own. Left to the collector, every 64 MB of it would
     // cost a walk through the whole heap.
-    if (bytes.buffer instanceof ArrayBuffer) bytes.buffer.transfer(0);
+    releaseMemory(bytes);
   }
   if (done < lengthBytes) throw new Error(`${done} of ${lengthBytes} bytes came`);
   return body;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { type Id, IngotError, isId } from '../../../base/index.ts';
+import type { DiskFormat } from '../../../bytes/index.ts';
 import { type createImportSchema, importSchema } from '../../../serve/index.ts';
 import type { DaemonClient } from '../../client/daemon-client.ts';
 import { followJob } from '../../client/follow-job.ts';
@@ -15,6 +16,33 @@ const importReportSchema = z.object({ notices: z.array(z.string()) });
 export interface BegunImport {
   readonly imageId: Id<'img'>;
   readonly jobId: Id<'job'>;
+}
+
+/** What the owner says of an image that the daemon makes by itself. */
+export interface ImportDescription {
+  readonly name: string;
+  readonly description: string;
+  readonly arch?: string | undefined;
+  readonly ancestorId: Id<'img'> | undefined;
+  readonly freeSpace?: 'zero' | 'keep' | undefined;
+  readonly format?: DiskFormat | undefined;
+}
+
+type WireDescription = Pick<
+  z.input<typeof createImportSchema>,
+  'name' | 'description' | 'arch' | 'ancestor_id' | 'format' | 'free_space'
+>;
+
+/** Maps it to the request that begins the import. */
+export function describedImport(told: ImportDescription): WireDescription {
+  return {
+    name: told.name,
+    description: told.description,
+    ...(told.arch === undefined ? {} : { arch: told.arch }),
+    ancestor_id: told.ancestorId ?? null,
+    ...(told.format === undefined ? {} : { format: told.format }),
+    free_space: told.freeSpace ?? 'keep',
+  };
 }
 
 /** What a command says of an import. */

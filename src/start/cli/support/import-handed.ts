@@ -13,17 +13,17 @@ import { handoverSchema } from '../../../serve/index.ts';
 import type { DaemonClient } from '../../client/daemon-client.ts';
 import { readAnswer } from '../../client/http-connection.ts';
 import type { CliContext } from '../context.ts';
-import { beginImport, finishImport, type ImportWords } from './daemon-import.ts';
+import {
+  beginImport,
+  describedImport,
+  finishImport,
+  type ImportDescription,
+  type ImportWords,
+} from './daemon-import.ts';
 
 /** What the daemon is told of a file that it is handed. */
-export interface HandedImport extends ImportWords {
+export interface HandedImport extends ImportDescription, ImportWords {
   readonly client: DaemonClient;
-  readonly name: string;
-  readonly description: string;
-  readonly arch?: string | undefined;
-  readonly ancestorId: Id<'img'> | undefined;
-  readonly freeSpace?: 'zero' | 'keep' | undefined;
-  readonly format?: DiskFormat | undefined;
 }
 
 /**
@@ -46,12 +46,7 @@ export async function importHanded(
   const key = await handOver(client, path, options.format);
   if (key === undefined) return false;
   const beginning = beginImport(client, {
-    name: options.name,
-    description: options.description,
-    ...(options.arch === undefined ? {} : { arch: options.arch }),
-    ancestor_id: options.ancestorId ?? null,
-    format: 'raw' as const,
-    free_space: options.freeSpace ?? 'keep',
+    ...describedImport({ ...options, format: 'raw' }),
     handover: { key, name: basename(path) },
   });
   // The daemon may run as somebody who may not read it, though this user may.

@@ -1,18 +1,17 @@
-import { type Id, IngotError } from '../../../base/index.ts';
-import type { DiskFormat } from '../../../bytes/index.ts';
+import { IngotError } from '../../../base/index.ts';
 import { createImportSchema } from '../../../serve/index.ts';
 import type { CliContext } from '../context.ts';
 import { type DaemonOptions, openClient } from './daemon-access.ts';
-import { beginImport, finishImport, type ImportWords } from './daemon-import.ts';
+import {
+  beginImport,
+  describedImport,
+  finishImport,
+  type ImportDescription,
+  type ImportWords,
+} from './daemon-import.ts';
 
 /** What the daemon is told of a file that it fetches. */
-export interface ImportUrlOptions extends DaemonOptions, ImportWords {
-  readonly name: string;
-  readonly description: string;
-  readonly arch?: string | undefined;
-  readonly ancestorId: Id<'img'> | undefined;
-  readonly freeSpace?: 'zero' | 'keep' | undefined;
-  readonly format?: DiskFormat | undefined;
+export interface ImportUrlOptions extends DaemonOptions, ImportDescription, ImportWords {
   readonly sha256?: string | undefined;
 }
 
@@ -31,14 +30,9 @@ export async function importFromUrl(
   const startedAt = performance.now();
   using client = openClient(context, options);
   const told = createImportSchema.safeParse({
-    name: options.name,
-    description: options.description,
-    ...(options.arch === undefined ? {} : { arch: options.arch }),
-    ancestor_id: options.ancestorId ?? null,
+    ...describedImport(options),
     url,
     ...(options.sha256 === undefined ? {} : { sha256: options.sha256 }),
-    ...(options.format === undefined ? {} : { format: options.format }),
-    free_space: options.freeSpace ?? 'keep',
   });
   if (!told.success) throw new IngotError('request-invalid', told.error.issues[0]?.message ?? '');
   const begun = await beginImport(client, told.data);
