@@ -6,7 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { WireImage, WireJob } from '../../src/serve/index.ts';
+import { z } from 'zod';
+import { jobSchema, type WireImage, type WireJob } from '../../src/serve/index.ts';
+import { DaemonClient } from '../../src/start/client/daemon-client.ts';
 import { type ChildDaemon, daemonFolder } from './child-daemon.ts';
 import { eventually, type RunningCommand, startIngot } from './ingot-command.ts';
 
@@ -29,7 +31,7 @@ const disk = join(folder, 'disk.raw');
 {
   await using file = await open(disk, 'w');
   // Noise takes an engine longest: long enough to meet an import in its middle.
-  for (let i = 0; i < 20; i++) await file.write(randomBytes(8 * 1024 * 1024));
+  for (let i = 0; i < 40; i++) await file.write(randomBytes(8 * 1024 * 1024));
 }
 
 function importing(daemon: ChildDaemon, name: string): RunningCommand {
@@ -73,13 +75,18 @@ const isRead = (daemon: ChildDaemon): Promise<true> =>
 const isLetGo = (daemon: ChildDaemon): Promise<true> =>
   eventually('the daemon closes the disk', () => !holdsDisk(daemon) || undefined);
 
-/** Waits until an import of the daemon is in this state. */
+const jobsSchema = z.object({ jobs: z.array(jobSchema) });
+
+/** Waits until an import of the daemon is in this state, and sees it within milliseconds. */
 async function reaches(daemon: ChildDaemon, wanted: WireJob['state']): Promise<void> {
-  for (const deadline = performance.now() + 30_000; performance.now() < deadline; ) {
-    if ((await imports(daemon)).some(({ state }) => state === wanted)) return;
-    await sleep(20);
+  const { INGOT_CLIENT: client = '', INGOT_SECRET: secret = '' } = daemon.env;
+  using api = new DaemonClient({ url: daemon.url, client, secret }, undefined);
+  for (const deadline = performance.now() + 60_000; performance.now() < deadline; ) {
+    const { jobs } = await api.json(jobsSchema, { method: 'GET', path: '/jobs' });
+    if (jobs.some(({ kind, state }) => kind === 'import' && state === wanted)) return;
+    await sleep(5);
   }
-  throw new Error(`no import was ${wanted} within 30 s`);
+  throw new Error(`no import was ${wanted} within 60 s`);
 }
 
 describe('a plain file that a daemon of this machine is handed', () => {

@@ -62,6 +62,8 @@ export interface ImportWorkParts {
   ) => Promise<IngestSession>;
 }
 
+type MadeImage = Pick<ImageRow, 'virtualSizeBytes' | 'addedBytes'>;
+
 /** Makes images of what was received; the work of the jobs `import`. */
 export class ImportWork {
   readonly #parts: ImportWorkParts;
@@ -92,9 +94,12 @@ export class ImportWork {
     const { catalogue, spool, handed } = this.#parts;
     const order = await catalogue.importOrder(imageId);
     const row = await catalogue.image(imageId);
-    if (order === undefined || row === undefined) {
+    if (order === undefined) {
+      // A process that ended between the end of the order and that of its job has made it already.
+      if (row !== undefined && isMade(row)) return outcomeOf(imageId, row, []);
       throw new IngotError('image-not-found', `the import of ${imageId} has ended`);
     }
+    if (row === undefined) throw new IngotError('image-not-found', `${imageId} is gone`);
     // A process that ended between the commit and the end of the order has made it already.
     if (row.status === 'failed') throw new IngotError('ingest-expired', 'its making broke off');
     const { image, notices } =
@@ -104,12 +109,7 @@ export class ImportWork {
     await catalogue.endImport(order.imageId, '');
     await handed.forget(order.imageId);
     await spool.remove(order.imageId);
-    return JSON.stringify({
-      image: order.imageId,
-      virtual_size_bytes: image.virtualSizeBytes,
-      added_bytes: image.addedBytes,
-      notices,
-    });
+    return outcomeOf(imageId, image, notices);
   }
 
   async #make(
@@ -117,7 +117,7 @@ export class ImportWork {
     row: ImageRow,
     control: JobControl,
   ): Promise<{
-    readonly image: Pick<ImageRow, 'virtualSizeBytes' | 'addedBytes'>;
+    readonly image: MadeImage;
     readonly notices: readonly string[];
   }> {
     const { spool, limits, openSource, openSpool, beginIngest, workers, clock } = this.#parts;
@@ -181,4 +181,17 @@ export class ImportWork {
     await files.checkDigest(imageId, sha256);
     files.forget(imageId);
   }
+}
+
+function isMade({ status }: ImageRow): boolean {
+  return status === 'available' || status === 'deprecated';
+}
+
+function outcomeOf(imageId: string, image: MadeImage, notices: readonly string[]): string {
+  return JSON.stringify({
+    image: imageId,
+    virtual_size_bytes: image.virtualSizeBytes,
+    added_bytes: image.addedBytes,
+    notices,
+  });
 }

@@ -92,6 +92,12 @@ async function statusOf(test: TestLibrary, imageId: string): Promise<string> {
   return 'creating';
 }
 
+async function lastOf<T>(items: AsyncIterable<T>): Promise<T | undefined> {
+  let last: T | undefined;
+  for await (const item of items) last = item;
+  return last;
+}
+
 async function isGone(test: TestLibrary, imageId: string): Promise<void> {
   const folder = join(test.folder, 'uploads', imageId);
   for (const deadline = performance.now() + 10_000; existsSync(folder); ) {
@@ -234,6 +240,19 @@ describe('an import', () => {
     }
     await using _imports = await open(library);
     assert.match(await statusOf(library, imageId), /^failed: its file was handed over/);
+  });
+
+  test('that had ended before its daemon did is a job that is done', async () => {
+    await using library = await openTestLibrary();
+    await using imports = await open(library, { openSource: openPlain });
+    const { image } = await imports.upload(ACCOUNT, REQUEST, body(disk), WHOLE);
+    assert.equal(await statusOf(library, image.id), 'available');
+    await isGone(library, image.id);
+    // What a process leaves that is killed between the end of the order and that of the job.
+    const left = await library.library.jobs.add('import', image.id, ACCOUNT);
+    const ended = await lastOf(library.library.jobs.watch(left.id, AbortSignal.timeout(10_000)));
+    assert.equal(ended?.state, 'done', ended?.outcome);
+    assert.equal((JSON.parse(ended.outcome) as { image: string }).image, image.id);
   });
 
   test('that was made before its daemon ended is not made again', async () => {
