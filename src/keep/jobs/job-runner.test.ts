@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { describe, test } from 'node:test';
+import { ManualClock } from '../../../test/fakes/manual-clock.ts';
 import { IngotError, silentLog, systemClock } from '../../base/index.ts';
 import { memoryCatalogue } from '../adapters/sqlite-catalogue.ts';
 import type { Job, JobCatalogue } from './job-catalogue.ts';
@@ -41,6 +43,26 @@ describe('jobs', () => {
     go.resolve();
     const end = await ended(runner, job);
     assert.deepEqual([end.state, end.outcome], ['done', '{"fine":true}']);
+  });
+
+  test('whoever watches a job hears of its end at once', async () => {
+    await using catalogue = memoryCatalogue();
+    const go = Promise.withResolvers<string>();
+    // No time passes: only the end itself can end the watch.
+    await using runner = new JobRunner(catalogue, new ManualClock(), silentLog, {
+      verify: () => go.promise,
+      collect: async (_job, { signal }) => {
+        await once(signal, 'abort');
+        throw signal.reason;
+      },
+    });
+    const finished = ended(runner, await runner.add('verify', ''));
+    const collecting = await runner.add('collect', '');
+    const cancelled = ended(runner, collecting);
+    go.resolve('');
+    assert.equal((await finished).state, 'done');
+    await runner.cancel(collecting.id);
+    assert.equal((await cancelled).state, 'cancelled');
   });
 
   test('the same work twice is one job', async () => {

@@ -61,6 +61,8 @@ export class JobRunner implements AsyncDisposable {
   readonly #atOnce: number;
   readonly #running = new Map<Id<'job'>, RunningJob>();
   readonly #end = new AbortController();
+  /** Each is aborted when a job is over: whoever watches one looks again. */
+  readonly #watchers = new Set<AbortController>();
   readonly #tasks = new Set<Promise<void>>();
   readonly #claimGate = new Mutex();
   /** Tasks that will still look for a job. */
@@ -149,19 +151,27 @@ export class JobRunner implements AsyncDisposable {
     return (await this.#catalogue.jobs(filter)).map((job) => this.#current(job));
   }
 
-  /** Yields the job whenever it may have changed, and for the last time when it is over. */
+  /** Yields the job whenever it may have changed, and for the last time as soon as it is over. */
   async *watch(jobId: string, signal: AbortSignal): AsyncGenerator<Job, void, undefined> {
     for (;;) {
-      const job = await this.show(jobId);
-      yield job;
-      if (job.state !== 'queued' && job.state !== 'running') return;
-      await this.#clock.sleep(WATCH_MS, AbortSignal.any([signal, this.#end.signal]));
+      // Before the look: what ends between the look and the wait must end the wait.
+      const woken = new AbortController();
+      this.#watchers.add(woken);
+      try {
+        const job = await this.show(jobId);
+        yield job;
+        if (job.state !== 'queued' && job.state !== 'running') return;
+        await this.#pause(woken.signal, signal);
+      } finally {
+        this.#watchers.delete(woken);
+      }
     }
   }
 
   /** Stops a job for good; one that is over stays as it is. */
   async cancel(jobId: Id<'job'>): Promise<void> {
     await this.#catalogue.cancelJob(jobId, this.#clock.now());
+    this.#wakeWatchers();
     const reason = new IngotError('job-not-found', `${jobId} was cancelled`);
     const running = this.#running.get(jobId);
     if (running !== undefined) {
@@ -328,6 +338,22 @@ export class JobRunner implements AsyncDisposable {
       outcome,
       finishedAt: this.#clock.now(),
     });
+    this.#wakeWatchers();
+  }
+
+  /** @throws the reason of `stopped`, or of the end of this runner */
+  async #pause(woken: AbortSignal, stopped: AbortSignal): Promise<void> {
+    const stops = AbortSignal.any([stopped, this.#end.signal]);
+    try {
+      await this.#clock.sleep(WATCH_MS, AbortSignal.any([woken, stops]));
+    } catch (thrown) {
+      stops.throwIfAborted();
+      if (!woken.aborted) throw thrown;
+    }
+  }
+
+  #wakeWatchers(): void {
+    for (const woken of this.#watchers) woken.abort();
   }
 }
 
