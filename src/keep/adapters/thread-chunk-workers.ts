@@ -122,7 +122,7 @@ class ChunkThread {
   }
 }
 
-/** {@link ChunkWorkers} on worker threads, one for each core; they start with the first call. */
+/** {@link ChunkWorkers} on worker threads, one for each core; they start with the first loan or call. */
 class ThreadChunkWorkers implements ChunkWorkers {
   readonly #engineName: string;
   readonly #plain = new SharedMemory(LENT_BYTES, PLAIN_BUFFERS);
@@ -137,6 +137,8 @@ class ThreadChunkWorkers implements ChunkWorkers {
   }
 
   lend(lengthBytes: number): Promise<LentBuffer> {
+    // Whoever wants memory has work soon: the threads load their engine while it is fetched.
+    if (!this.#hasEnded) this.#startThreads();
     return this.#plain.lend(lengthBytes);
   }
 
@@ -280,14 +282,17 @@ class ThreadChunkWorkers implements ChunkWorkers {
     return await done.promise;
   }
 
+  #startThreads(): void {
+    if (this.#threads.length > 0) return;
+    this.#threads = Array.from(
+      { length: this.#count },
+      () => new ChunkThread(this.#engineName, () => this.#startWaiting()),
+    );
+  }
+
   #startWaiting(): void {
     if (this.#hasEnded) return;
-    if (this.#threads.length === 0) {
-      this.#threads = Array.from(
-        { length: this.#count },
-        () => new ChunkThread(this.#engineName, () => this.#startWaiting()),
-      );
-    }
+    this.#startThreads();
     while (this.#waiting.length > 0) {
       const idlest = this.#threads.reduce((best, one) => (one.load < best.load ? one : best));
       if (idlest.load >= TASKS_PER_THREAD) return;
