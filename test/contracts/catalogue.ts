@@ -92,7 +92,7 @@ async function makeImage(
   const stored = await catalogue.deliver(row.id, digests);
   const fresh = chunks.filter((_, i) => !stored[i]).map((n) => entry(n));
   await catalogue.addPack(row.id, { packId: packIdOf(pageNumber), sizeBytes: 1000 }, fresh);
-  await catalogue.stagePage(row.id, 0, page(pageNumber), digests);
+  await catalogue.stagePages(row.id, 0, [{ row: page(pageNumber), digests }]);
   assert.equal(await catalogue.reserveImage(row), true);
   await catalogue.commitImage(row.id, row);
   await catalogue.endSession(row.id);
@@ -185,7 +185,7 @@ export function catalogueContract(adapter: string, open: () => Promise<Catalogue
       await makeImage(catalogue, imageRow(), 1, [1]);
       await catalogue.beginSession('s');
       assert.deepEqual(await catalogue.grant('s', 'acc-00001', [digest(1)]), [true]);
-      await catalogue.stagePage('s', 0, page(2), [digest(1)]);
+      await catalogue.stagePages('s', 0, [{ row: page(2), digests: [digest(1)] }]);
       await catalogue.releasePages('img-00001');
       assert.equal(await catalogue.sweepPages(10), 1);
       assert.equal(await catalogue.condemn(), 0);

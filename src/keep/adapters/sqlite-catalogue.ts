@@ -111,7 +111,7 @@ const NAMES = [
   'retirePack',
   'setPageLayout',
   'spare',
-  'stagePage',
+  'stagePages',
   'sweepPages',
   'touchJob',
   'unknownPages',

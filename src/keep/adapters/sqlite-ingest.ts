@@ -1,6 +1,6 @@
 import { type Digest, type Id, IngotError } from '../../base/index.ts';
 import type { PackEntry } from '../../bytes/index.ts';
-import type { ChunkPlace, ImageRow, PackRow, PageRow } from '../library/catalogue.ts';
+import type { ChunkPlace, ImageRow, PackRow, PageRow, StagedPage } from '../library/catalogue.ts';
 import type { SqliteConnection } from './sqlite-connection.ts';
 import { insertImage, updateImage } from './sqlite-images.ts';
 import { blobOf, LIVE, placesOf, QUARANTINED } from './sqlite-rows.ts';
@@ -90,16 +90,17 @@ export function ingestCalls(db: SqliteConnection) {
       });
     },
 
-    stagePage(session: string, number: number, page: PageRow, digests: readonly Digest[]): void {
+    stagePages(session: string, firstNumber: number, pages: readonly StagedPage[]): void {
       db.transaction(() => {
         const id = needSession(db, session);
-        const pageId = addPage(db, page, digests);
-        db.run(
-          'INSERT INTO temp.session_pages (session_id, number, page_id) VALUES (?, ?, ?)',
-          id,
-          number,
-          pageId,
-        );
+        for (const [i, { row, digests }] of pages.entries()) {
+          db.run(
+            'INSERT INTO temp.session_pages (session_id, number, page_id) VALUES (?, ?, ?)',
+            id,
+            firstNumber + i,
+            addPage(db, row, digests),
+          );
+        }
       });
     },
 

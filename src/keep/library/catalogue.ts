@@ -39,6 +39,12 @@ export interface PageRow {
   readonly layout: PageLayout | undefined;
 }
 
+/** A page on its way in, and the chunks that it names. */
+export interface StagedPage {
+  readonly row: PageRow;
+  readonly digests: readonly Digest[];
+}
+
 /** What a page's entries are as segments. It changes when a chunk is healed, and never otherwise. */
 export interface PageLayout {
   readonly codedBytes: number;
@@ -109,13 +115,12 @@ interface IngestCatalogue {
   addPack(session: string | undefined, pack: PackRow, entries: readonly PackEntry[]): Promise<void>;
   /** @throws IngotError `chunk-missing` for a chunk that the session was not given */
   placesFor(session: string, digests: readonly Digest[]): Promise<ChunkPlace[]>;
-  /** Makes a page known, held by the session until `commitImage` or `endSession`. */
-  stagePage(
-    session: string,
-    number: number,
-    page: PageRow,
-    digests: readonly Digest[],
-  ): Promise<void>;
+  /**
+   * Makes pages known, held by the session until `commitImage` or `endSession`: all of them or none.
+   *
+   * @param firstNumber place of the first one in its image; the others follow it
+   */
+  stagePages(session: string, firstNumber: number, pages: readonly StagedPage[]): Promise<void>;
   /**
    * Makes an id known for ever, with status `creating`.
    *

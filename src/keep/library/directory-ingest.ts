@@ -8,7 +8,7 @@ import {
 } from '../../bytes/index.ts';
 import { PackWriter } from '../chunks/pack-writer.ts';
 import type { IngestSummary, ManifestEntry } from '../ingest/ingest-session.ts';
-import type { ImageRow } from './catalogue.ts';
+import type { ImageRow, StagedPage } from './catalogue.ts';
 import type { Image, ImageDescription } from './image.ts';
 import type { LibrarySession } from './image-library.ts';
 import type { LibraryContext } from './library-context.ts';
@@ -205,12 +205,14 @@ export class DirectoryIngest implements LibrarySession {
   async #stagePages(pages: readonly ManifestPage[], totals: ManifestTotals): Promise<void> {
     const { catalogue, manifests, pageGate, limits } = this.#context;
     await pageGate.run(async () => {
+      const firstNumber = totals.pages.length;
+      const staged: StagedPage[] = [];
       for (const page of pages) {
-        const chunks = chunksOf(page.entries);
-        const layout = layoutOf(page.entries, await catalogue.placesFor(this.id, chunks));
+        const digests = chunksOf(page.entries);
+        const layout = layoutOf(page.entries, await catalogue.placesFor(this.id, digests));
         const { digest, plainBytes } = page;
         const row = { digest, entries: page.entries.length, plainBytes };
-        await catalogue.stagePage(this.id, totals.pages.length, { ...row, layout }, chunks);
+        staged.push({ row: { ...row, layout }, digests });
         totals.pages.push(row);
         totals.plainBytes += plainBytes;
         totals.codedBytes += layout.codedBytes;
@@ -221,6 +223,8 @@ export class DirectoryIngest implements LibrarySession {
           );
         }
       }
+      // One transaction: each waits for the disk.
+      await catalogue.stagePages(this.id, firstNumber, staged);
       await manifests.putPages(pages);
     });
   }
