@@ -23,6 +23,7 @@ import { restoreImage, verifyTarget } from '../../src/publish/index.ts';
 import { openRestoreTarget } from '../../src/publish/restore/adapters/restore-target.ts';
 import { restoreTargetContract } from '../contracts/restore-target.ts';
 import { MemoryFeed } from '../fakes/memory-feed.ts';
+import { loopFilesystem } from './loop-filesystem.ts';
 
 /** A loop device over a file of its own; both are gone after disposal. */
 interface LoopDisk extends AsyncDisposable {
@@ -32,7 +33,11 @@ interface LoopDisk extends AsyncDisposable {
 }
 
 function loopDisk(sizeBytes: number, ...losetup: string[]): LoopDisk {
-  const folder = mkdtempSync(join(tmpdir(), 'ingot-loop-'));
+  return loopDiskIn(tmpdir(), sizeBytes, ...losetup);
+}
+
+function loopDiskIn(parent: string, sizeBytes: number, ...losetup: string[]): LoopDisk {
+  const folder = mkdtempSync(join(parent, 'ingot-loop-'));
   const backing = join(folder, 'backing');
   closeSync(openSync(backing, 'w'));
   truncateSync(backing, sizeBytes);
@@ -63,6 +68,16 @@ function someDisk(): Buffer {
     if (Math.floor(at / (300 * 1024)) % 3 !== 1) disk.writeUInt32LE(at + 1, at);
   }
   return disk;
+}
+
+/** How much of a file the page cache has. */
+function cachedBytes(path: string): number {
+  const words = ['--bytes', '--noheadings', '--output', 'RES', path];
+  return Number(execFileSync('fincore', words, { encoding: 'utf8' }));
+}
+
+function directSetting({ device }: LoopDisk): string {
+  return readFileSync(`/sys/block/${device.slice(5)}/loop/dio`, 'utf8').trim();
 }
 
 for (const sector of ['512', '4096']) {
@@ -118,6 +133,49 @@ describe('restoring to a block device', () => {
       verifyTarget(feed, target, { workers }),
       failsWith('verify-failed', /at byte 0$/),
     );
+  });
+
+  test('what is read back from a loop device comes from the disk, not from the cache of its file', async () => {
+    using filesystem = loopFilesystem();
+    await using loop = loopDiskIn(filesystem.mountPoint, 12 * MIB);
+    const disk = someDisk();
+    // Somebody looks at the device: now the cache has what was there.
+    readFileSync(loop.device);
+    assert.ok(cachedBytes(loop.backing) > 0);
+    {
+      await using target = await openRestoreTarget(loop.device, options(disk.length));
+      await restoreImage(new MemoryFeed(disk), target, { workers });
+      assert.equal(cachedBytes(loop.backing), 0);
+    }
+    assert.ok(readFileSync(loop.device).subarray(0, disk.length).equals(disk));
+  });
+
+  for (const setting of ['off', 'on']) {
+    test(`a loop device with direct I/O ${setting} has it ${setting} afterwards`, async () => {
+      using filesystem = loopFilesystem();
+      await using loop = loopDiskIn(filesystem.mountPoint, MIB, `--direct-io=${setting}`);
+      const before = directSetting(loop);
+      {
+        await using target = await openRestoreTarget(loop.device, options(MIB));
+        assert.equal(directSetting(loop), '1');
+        await target.sync();
+      }
+      assert.equal(directSetting(loop), before);
+      assert.equal(before, setting === 'on' ? '1' : '0');
+    });
+  }
+
+  test('a loop device over a file in memory is restored too', async () => {
+    await using undo = new AsyncDisposableStack();
+    const folder = mkdtempSync(join(tmpdir(), 'ingot-tmpfs-'));
+    undo.defer(() => rmSync(folder, { recursive: true }));
+    execFileSync('mount', ['-t', 'tmpfs', 'ingot-restore', folder]);
+    undo.defer(() => void execFileSync('umount', [folder]));
+    const loop = undo.use(loopDiskIn(folder, 12 * MIB));
+    const disk = someDisk();
+    const target = undo.use(await openRestoreTarget(loop.device, options(disk.length)));
+    await restoreImage(new MemoryFeed(disk), target, { workers });
+    assert.ok(readFileSync(loop.backing).equals(disk));
   });
 
   test('a mounted device is refused, and the mount point is named', async () => {

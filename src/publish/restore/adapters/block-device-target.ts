@@ -10,9 +10,10 @@ import {
   isReadOnly,
   logicalBlockBytes,
   punchHole,
+  setLoopDirect,
   zeroOutRange,
 } from './device-calls.ts';
-import { deviceNumber, usersOf, writesZeroesByItself } from './device-lookup.ts';
+import { deviceNumber, isCachedLoop, usersOf, writesZeroesByItself } from './device-lookup.ts';
 import { openDirect, readBlocks, writeBlocks, writeFailure } from './direct-file.ts';
 
 /** A block device that nobody else uses, through O_DIRECT. */
@@ -23,6 +24,8 @@ class BlockDeviceTarget implements RestoreTarget {
   readonly zeroesCheaply: boolean;
   readonly #handle: FileHandle;
   readonly #isDirect: boolean;
+  /** What is undone when it is closed. */
+  readonly #undo: AsyncDisposableStack;
 
   constructor(setup: {
     readonly facts: TargetFacts;
@@ -30,12 +33,14 @@ class BlockDeviceTarget implements RestoreTarget {
     readonly zeroesCheaply: boolean;
     readonly handle: FileHandle;
     readonly isDirect: boolean;
+    readonly undo: AsyncDisposableStack;
   }) {
     this.facts = setup.facts;
     this.blockBytes = setup.blockBytes;
     this.zeroesCheaply = setup.zeroesCheaply;
     this.#handle = setup.handle;
     this.#isDirect = setup.isDirect;
+    this.#undo = setup.undo;
   }
 
   allocate(lengthBytes: number): Buffer<ArrayBuffer> {
@@ -86,7 +91,7 @@ class BlockDeviceTarget implements RestoreTarget {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#handle.close();
+    await this.#undo.disposeAsync();
   }
 }
 
@@ -112,16 +117,29 @@ export async function openBlockDeviceTarget(
   if (writes && isReadOnly(fd)) {
     throw new IngotError('target-in-use', `${path} is set to read-only`, { path });
   }
-  const { rdev } = await handle.stat({ bigint: true });
-  const target = new BlockDeviceTarget({
-    facts: { path, kind: 'block-device', sizeBytes: blockDeviceSize(fd) },
-    blockBytes: logicalBlockBytes(fd),
-    zeroesCheaply: writesZeroesByItself(deviceNumber(rdev)),
-    handle,
-    isDirect,
-  });
-  undo.move();
-  return target;
+  const device = deviceNumber((await handle.stat({ bigint: true })).rdev);
+  if (writes && isDirect && isCachedLoop(device)) undo.use(await bypassLoopCache(fd));
+  const facts: TargetFacts = { path, kind: 'block-device', sizeBytes: blockDeviceSize(fd) };
+  const blockBytes = logicalBlockBytes(fd);
+  const zeroesCheaply = writesZeroesByItself(device);
+  const opened = { facts, blockBytes, zeroesCheaply, handle, isDirect };
+  return new BlockDeviceTarget({ ...opened, undo: undo.move() });
+}
+
+/**
+ * Takes the page cache out from under a loop device until it is disposed. O_DIRECT on the device
+ * alone passes its own cache, but not that of its file: what is read back would come from this
+ * machine's memory, and prove nothing about the disk.
+ */
+async function bypassLoopCache(fd: number): Promise<AsyncDisposable> {
+  try {
+    await setLoopDirect(fd, true);
+  } catch (thrown) {
+    // The filesystem of the file has no O_DIRECT: tmpfs, whose memory is the medium.
+    if (!isUnsupported(thrown)) throw thrown;
+    return { [Symbol.asyncDispose]: () => Promise.resolve() };
+  }
+  return { [Symbol.asyncDispose]: () => setLoopDirect(fd, false) };
 }
 
 async function openDevice(

@@ -19,6 +19,8 @@ const BLKSSZGET = 0x1268;
 const BLKDISCARD = 0x1277;
 const BLKZEROOUT = 0x127f;
 const BLKGETSIZE64 = 0x80081272;
+/** @see linux/loop.h */
+const LOOP_SET_DIRECT_IO = 0x4c08;
 /** @see linux/falloc.h */
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
@@ -114,6 +116,16 @@ export function zeroOutRange(fd: number, offsetBytes: number, lengthBytes: numbe
 export function punchHole(fd: number, offsetBytes: number, lengthBytes: number): Promise<void> {
   const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
   return onThread('fallocate', rawFallocate, fd, mode, offsetBytes, lengthBytes);
+}
+
+/**
+ * Has a loop device read and write its file past the page cache, or through it again. Both may be
+ * done at any time: the kernel stops the device for a moment and writes what the cache has.
+ *
+ * @throws Error with the code `EINVAL` when the filesystem of the file does not know O_DIRECT
+ */
+export function setLoopDirect(fd: number, isDirect: boolean): Promise<void> {
+  return onThread('LOOP_SET_DIRECT_IO', rawIoctl, fd, LOOP_SET_DIRECT_IO, isDirect ? 1n : 0n);
 }
 
 /** Drops the clean pages that the cache holds of a file. */

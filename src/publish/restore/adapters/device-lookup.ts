@@ -46,6 +46,13 @@ export function writesZeroesByItself(device: string): boolean {
   return limit !== undefined && Number(limit) > 0;
 }
 
+/** Tells whether it is a loop device (or a partition of one) that goes through the page cache. */
+export function isCachedLoop(device: string): boolean {
+  const folder = sysFolder(device);
+  const direct = readSmall(`${folder}/loop/dio`) ?? readSmall(`${folder}/../loop/dio`);
+  return direct === '0';
+}
+
 /** @returns the numbers of the partitions of a disk */
 function partitionsOf(device: string): { readonly device: string; readonly name: string }[] {
   const disk = sysFolder(device);
