@@ -9,9 +9,6 @@ const rawSyncfs = libc.func('int syncfs(int fd)');
 const rawLseek = libc.func('int64_t lseek(int fd, int64_t offset, int whence)');
 const rawPoll = libc.func('int poll(void *fds, unsigned long count, int timeout)');
 const rawFallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
-const rawSyncFileRange = libc.func(
-  'int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)',
-);
 const rawFlock = libc.func('int flock(int fd, int operation)');
 const rawFcntl = libc.func('int fcntl(int fd, int command, long argument)');
 
@@ -27,7 +24,6 @@ const SIOCOUTQ = 0x5411;
 /** @see linux/falloc.h */
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
-const SYNC_FILE_RANGE_WRITE = 2;
 /** @see sys/file.h */
 const LOCK_EX_NB = 2 | 4;
 const SEEK_DATA = 3;
@@ -210,26 +206,6 @@ function fallocate(
         else if (result !== 0) reject(new LibcError('fallocate', koffi.errno()));
         else resolve();
       },
-    );
-  });
-}
-
-/**
- * Has the kernel begin to write a range to the disk; a sync afterwards waits for what is left, and
- * hears of failures. Where it cannot be done nothing happens.
- *
- * @returns settles when the disk has taken the work on
- * @see sync_file_range(2) SYNC_FILE_RANGE_WRITE
- */
-export function startWriteback(
-  fd: number,
-  offsetBytes: number,
-  lengthBytes: number,
-): Promise<void> {
-  return new Promise((resolve) => {
-    rawSyncFileRange.async(
-      ...([fd, offsetBytes, lengthBytes, SYNC_FILE_RANGE_WRITE] as const),
-      () => resolve(),
     );
   });
 }

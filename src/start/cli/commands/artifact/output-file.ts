@@ -5,7 +5,8 @@ import { errnoOf, IngotError } from '../../../../base/index.ts';
 import { targetFailure } from '../../../../capture/adapters/target-failure.ts';
 import type { ArtifactTarget } from '../../../../publish/index.ts';
 import type { CliContext } from '../../context.ts';
-import { type OutputFile, PartialFile, writeAll } from './partial-file.ts';
+import { writeAll } from './block-writer.ts';
+import { type OutputFile, PartialFile } from './partial-file.ts';
 
 /** A pipe or a device: written front to back, under its own name. */
 class PlainOutput implements OutputFile {
