@@ -30,8 +30,8 @@ const MAX_THREADS = 8;
 /** Tasks that a thread has at once: while one answer is taken, it finds the next task. */
 const TASKS_PER_THREAD = 2;
 
-/** Buffers for plain bytes: two read, two cut and hashed, three coded, one where few are gathered. */
-const PLAIN_BUFFERS = 8;
+/** Buffers for plain bytes: one where few are gathered, the others read, cut, hashed and coded in turn. */
+const PLAIN_BUFFERS = 6;
 
 /** Stored blocks are longer than what they hold. */
 const CODED_BUFFER_BYTES = LENT_BYTES + 64 * 1024;
