@@ -8,7 +8,7 @@ import { type Id, IngotError, silentLog, systemClock } from '../../src/base/inde
 import { DirectoryDisk } from '../../src/keep/adapters/directory-disk.ts';
 import { openSqliteCatalogue } from '../../src/keep/adapters/sqlite-catalogue.ts';
 import { openChunkWorkers } from '../../src/keep/adapters/thread-chunk-workers.ts';
-import { zlibSegmentEngine } from '../../src/keep/adapters/zlib-segment-codec.ts';
+import { ZLIB_NAME } from '../../src/keep/adapters/zlib-segment-engine.ts';
 import {
   type AccountLibrary,
   type ChunkWorkers,
@@ -51,7 +51,7 @@ const testCodec: SegmentCodec = {
 };
 
 /** Threads of this process that check what is put; they end with it. */
-export const testWorkers: ChunkWorkers = openChunkWorkers(zlibSegmentEngine.name);
+export const testWorkers: ChunkWorkers = openChunkWorkers(ZLIB_NAME);
 
 export const ACCOUNT: Id<'acc'> = 'acc-aaaaa';
 export const FOREIGN: Id<'acc'> = 'acc-bbbbb';

@@ -6,12 +6,12 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { type ChunkTask, doChunkTask } from './chunk-tasks.ts';
 import { ISAL_NAME, openIsalSegmentEngine } from './isal-segment-codec.ts';
-import { zlibSegmentEngine } from './zlib-segment-codec.ts';
+import { openZlibSegmentEngine } from './zlib-segment-engine.ts';
 
 const port = parentPort;
 if (port === null) throw new Error('chunks are worked on in a worker thread');
 
-const engine = workerData === ISAL_NAME ? openIsalSegmentEngine() : zlibSegmentEngine;
+const engine = workerData === ISAL_NAME ? openIsalSegmentEngine() : openZlibSegmentEngine();
 
 port.on('message', (call: { number: number; task: ChunkTask } | 'end') => {
   if (call === 'end') {

@@ -10,7 +10,7 @@
  * - several calls run at once, on other threads than the caller's.
  */
 export interface SegmentCodec {
-  /** The engine's name and level, for people and for `ingot doctor`: `isal-2`, `zlib-1`. */
+  /** The engine's name and level, for people and for `ingot doctor`: `isal-2`, `zlib-2`. */
   readonly name: string;
   /** @param plain must not change until the promise settles */
   encode(plain: Uint8Array): Promise<Buffer>;

@@ -64,7 +64,7 @@ function snapshotOf({ bytes, extents }: MemoryDisk): Buffer {
   return kept;
 }
 
-const workers = openChunkWorkers('zlib-1');
+const workers = openChunkWorkers('zlib-2');
 
 const noSpool: OpenSpool = async () => {
   throw new Error('nothing here needs a spool');
