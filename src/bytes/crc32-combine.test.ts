@@ -29,10 +29,12 @@ test('lengths beyond 32 bits combine like their parts', () => {
 
 test('sixteen thousand parts of chunk lengths combine within a moment', () => {
   const lengths = Array.from({ length: 16_000 }, (_, i) => 4096 * (1 + (i % 64)));
-  const started = performance.now();
+  const started = process.cpuUsage();
   let crc = 0;
   for (const [i, length] of lengths.entries()) crc = combineCrc32(crc, i, length);
-  const ms = performance.now() - started;
+  // Not by a clock on the wall: others may have the core.
+  const { user, system } = process.cpuUsage(started);
+  const ms = (user + system) / 1000;
   assert.ok(ms < 500, `${ms} ms`);
   assert.notEqual(crc, 0);
 });

@@ -50,7 +50,7 @@ export async function uploadClient(
     token,
     send,
     async settled(imageId) {
-      for (const deadline = performance.now() + 30_000; performance.now() < deadline; ) {
+      for (const deadline = performance.now() + 120_000; performance.now() < deadline; ) {
         const shown = await send('GET', `/images/${imageId}`);
         assert.equal(shown.status, 200);
         const image = (await shown.json()) as WireImage;

@@ -10,7 +10,7 @@ import { startTestDaemon } from '../fakes/test-daemon.ts';
 
 const execute = promisify(execFile);
 const run = (program: string, words: readonly string[]) =>
-  execute(program, words, { timeout: 20_000 });
+  execute(program, words, { timeout: 120_000 });
 
 /** What the test needs and the machine does not have. */
 function skipReason(): string | false {

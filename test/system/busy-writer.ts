@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { eventually } from './ingot-command.ts';
 
 /** Counts up in two files in turn, each write forced out, until it is told to end. */
 const WRITER = `
@@ -33,6 +35,12 @@ export async function startBusyWriter(folder: string): Promise<AsyncDisposable> 
       await ended;
     },
   };
+}
+
+/** Waits until the writer has forced out a number behind this one in both files. */
+export async function writerPasses(folder: string, last: number): Promise<void> {
+  const path = join(folder, 'second');
+  await eventually('a write of the writer', () => (numberIn(path) > last ? true : undefined));
 }
 
 /** The number that a file of the writer holds. */

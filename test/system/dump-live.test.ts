@@ -13,7 +13,7 @@ import {
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { MIB } from '../../src/base/index.ts';
-import { numberIn, startBusyWriter } from './busy-writer.ts';
+import { numberIn, startBusyWriter, writerPasses } from './busy-writer.ts';
 import { eventually, ingot, settlesWithin, startIngot, startWriter } from './ingot-command.ts';
 import {
   differences,
@@ -59,6 +59,7 @@ describe('a dump to a file, in several passes', () => {
       let last = 0;
       for (const round of [1, 2]) {
         writeFileSync(join(still, 'round'), randomBytes(50_000));
+        await writerPasses(disk.mountPoint, last);
         const image = join(disk.scratch, `round-${round}.img`);
         const words = ['snapshot', 'dump', '--source', disk.mountPoint, '-o', image, '--json'];
         const { status, stderr } = await ingot(...words);

@@ -4,7 +4,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync } 
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, describe, test } from 'node:test';
+import { after, beforeEach, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { jobSchema, type WireImage, type WireJob } from '../../src/serve/index.ts';
@@ -28,11 +28,14 @@ after(() => {
 });
 
 const disk = join(folder, 'disk.raw');
-{
+/**
+ * Writes noise, which takes an engine longest, and which the library has none of: long enough to
+ * meet an import in its middle.
+ */
+beforeEach(async () => {
   await using file = await open(disk, 'w');
-  // Noise takes an engine longest: long enough to meet an import in its middle.
-  for (let i = 0; i < 40; i++) await file.write(randomBytes(8 * 1024 * 1024));
-}
+  for (let i = 0; i < 30; i++) await file.write(randomBytes(8 * 1024 * 1024));
+});
 
 function importing(daemon: ChildDaemon, name: string): RunningCommand {
   return startIngot(['images', 'import', disk, '--name', name], { env: daemon.env });
@@ -81,12 +84,12 @@ const jobsSchema = z.object({ jobs: z.array(jobSchema) });
 async function reaches(daemon: ChildDaemon, wanted: WireJob['state']): Promise<void> {
   const { INGOT_CLIENT: client = '', INGOT_SECRET: secret = '' } = daemon.env;
   using api = new DaemonClient({ url: daemon.url, client, secret }, undefined);
-  for (const deadline = performance.now() + 60_000; performance.now() < deadline; ) {
+  for (const deadline = performance.now() + 240_000; performance.now() < deadline; ) {
     const { jobs } = await api.json(jobsSchema, { method: 'GET', path: '/jobs' });
     if (jobs.some(({ kind, state }) => kind === 'import' && state === wanted)) return;
     await sleep(5);
   }
-  throw new Error(`no import was ${wanted} within 60 s`);
+  throw new Error(`no import was ${wanted} within 240 s`);
 }
 
 describe('a plain file that a daemon of this machine is handed', () => {

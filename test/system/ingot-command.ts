@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import {
   closeSync,
@@ -15,6 +16,8 @@ import { run } from './loop-filesystem.ts';
 
 const MAIN = join(import.meta.dirname, '../../src/start/cli/main.ts');
 const RECORDS = '/run/ingot/frozen';
+/** What has not happened by then never will, on however busy a machine. */
+const DEADLINE_MS = 60_000;
 
 /** How a command ended, and what it said on stderr. */
 export interface Ending {
@@ -81,7 +84,7 @@ export function ingot(...args: readonly string[]): Promise<Ending> {
 export async function eventually<T>(
   what: string,
   ask: () => T | undefined,
-  timeoutMs = 20_000,
+  timeoutMs = DEADLINE_MS,
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
@@ -112,14 +115,10 @@ export interface Writer {
 /** Starts a writer: on a frozen filesystem it waits in the kernel. */
 export function startWriter(folder: string): Writer {
   let isDone = false;
-  // Its own process: a test that waited in the kernel itself could not thaw any more.
-  const child = spawn(
-    'dd',
-    ['if=/dev/zero', `of=${join(folder, 'written')}`, 'bs=4096', 'count=1', 'conv=fsync'],
-    {
-      stdio: 'ignore',
-    },
-  );
+  // Its own process: a test that waited in the kernel itself could not thaw any more. It forces
+  // nothing out: how long that takes is up to the disk, and a freeze holds up the open already.
+  const words = ['if=/dev/zero', `of=${join(folder, 'written')}`, 'bs=4096', 'count=1'];
+  const child = spawn('dd', words, { stdio: 'ignore' });
   const done = new Promise<void>((resolve) => {
     child.once('exit', () => {
       isDone = true;
@@ -147,7 +146,7 @@ function isHeldUp(pid: number | undefined): boolean {
 }
 
 /** Starts writers until the kernel holds one of them up: then the filesystem is frozen. */
-export async function untilFrozen(folder: string, timeoutMs = 20_000): Promise<Writer> {
+export async function untilFrozen(folder: string, timeoutMs = DEADLINE_MS): Promise<Writer> {
   let writer = startWriter(folder);
   return eventually(
     `a freeze of ${folder}`,
@@ -158,6 +157,22 @@ export async function untilFrozen(folder: string, timeoutMs = 20_000): Promise<W
     },
     timeoutMs,
   );
+}
+
+/**
+ * Waits for something that must come, but not before its time.
+ *
+ * A busy machine sees it late, and never takes what is in time for something early.
+ */
+export async function assertSettlesBetween(
+  promise: Promise<unknown>,
+  times: { readonly sinceMs: number; readonly earliestMs: number; readonly latestMs: number },
+): Promise<void> {
+  const { sinceMs, earliestMs, latestMs } = times;
+  const leftMs = sinceMs + latestMs - performance.now();
+  assert.ok(await settlesWithin(promise, leftMs), `it did not happen within ${latestMs} ms`);
+  const elapsedMs = performance.now() - sinceMs;
+  assert.ok(elapsedMs >= earliestMs, `it happened after ${elapsedMs} ms already`);
 }
 
 /** Whether a promise settles within a time. */

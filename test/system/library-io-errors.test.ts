@@ -62,9 +62,12 @@ class BadDisk implements AsyncDisposable {
     truncateSync(image, 128 * MIB);
     execFileSync('mkfs.ext4', ['-q', image]);
     const socket = join(this.folder, 'socket');
-    const argv = ['-f', '-U', socket, ...filters.map((name) => `--filter=${name}`), 'file', image];
+    // Written once it listens: the socket is there a moment before.
+    const pidFile = join(this.folder, 'nbdkit.pid');
+    const words = ['-f', '-U', socket, '-P', pidFile];
+    const argv = [...words, ...filters.map((name) => `--filter=${name}`), 'file', image];
     this.#spawn('nbdkit', [...argv, ...parameters.map((text) => text.replace('@', this.folder))]);
-    await eventually('the socket of nbdkit', () => existsSync(socket) || undefined);
+    await eventually('nbdkit listening', () => existsSync(pidFile) || undefined);
     this.#spawn('nbdfuse', [join(this.#fuse, 'disk'), '--unix', socket]);
     await eventually(
       'the file of nbdfuse',
@@ -100,7 +103,12 @@ class BadDisk implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#isMounted) spawnSync('umount', [this.mountPoint]);
-    spawnSync('umount', [this.#fuse]);
+    // The loop device lets go of its file a moment after the filesystem over it is gone.
+    await eventually('the end of nbdfuse', () =>
+      spawnSync('umount', [this.#fuse]).status === 0 || !existsSync(join(this.#fuse, 'disk'))
+        ? true
+        : undefined,
+    );
     for (const child of this.#children.toReversed()) {
       const ended = child.exitCode === null ? once(child, 'exit') : undefined;
       child.kill('SIGTERM');

@@ -81,10 +81,20 @@ export function loopFilesystem({
     },
     [Symbol.dispose]: () => {
       spawnSync('fsfreeze', ['-u', mountPoint]);
-      for (const folder of mounted.toReversed()) spawnSync('umount', [folder]);
+      for (const folder of mounted.toReversed()) unmountSoon(folder);
       rmSync(scratch, { recursive: true, force: true });
     },
   };
+}
+
+/** Unmounts what a process that was killed may hold for a moment more. */
+function unmountSoon(folder: string): void {
+  const deadline = performance.now() + 10_000;
+  while (performance.now() < deadline) {
+    const { status, stderr } = spawnSync('umount', [folder], { encoding: 'utf8' });
+    if (status === 0 || !/busy/.test(stderr)) return;
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
+  }
 }
 
 /** Every path below a folder with what it holds: equal trees have equal lists. */

@@ -1,9 +1,17 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { after, afterEach, before, describe, test } from 'node:test';
 import { childOf, eventually, type RunningCommand, startIngot } from './ingot-command.ts';
 import {
   differences,
@@ -29,6 +37,24 @@ function startPull(disk: LoopFilesystem, ...options: string[]): RunningCommand {
   return startIngot([...words, ...options]);
 }
 
+/**
+ * Does something on the device at its `count`th batch of 4 MiB, which it has read and not sent.
+ */
+function atBatch(disk: LoopFilesystem, count: number, words: string): void {
+  const path = join(daemon.programs, 'zstd');
+  const [batches, batch] = ['batches', 'batch'].map((name) => join(disk.scratch, name));
+  writeFileSync(
+    path,
+    `#!/bin/sh
+cat > '${batch}'
+[ $(stat -c %s '${batch}') -lt 4194304 ] || echo >> '${batches}'
+if [ -e '${batches}' ] && [ $(wc -l < '${batches}') -eq ${count} ]; then ${words}; fi
+exec /usr/bin/zstd "$@" < '${batch}'
+`,
+  );
+  chmodSync(path, 0o755);
+}
+
 /** What the last ssh that ended by itself says that it received. */
 function receivedBytes(disk: LoopFilesystem): number {
   const log = readFileSync(join(disk.scratch, 'ssh.log'), 'utf8');
@@ -40,6 +66,9 @@ const missing = sshDaemonIsMissing();
 describe('snapshot pull after one that was cut', { skip: missing ?? false }, () => {
   before(async () => {
     daemon = await startSshDaemon();
+  });
+  afterEach(() => {
+    for (const name of readdirSync(daemon.programs)) rmSync(join(daemon.programs, name));
   });
   after(async () => {
     await daemon[Symbol.asyncDispose]();
@@ -54,12 +83,17 @@ describe('snapshot pull after one that was cut', { skip: missing ?? false }, () 
     const kept = join(disk.scratch, 'kept');
     const output = join(disk.scratch, 'out.img');
     const options = ['-o', output, '--resume', kept];
-    const first = startPull(disk, ...options);
+    const hold = join(disk.scratch, 'hold');
+    writeFileSync(hold, '');
+    atBatch(disk, 10, `while [ -e '${hold}' ]; do sleep 0.05; done`);
+    const first = startPull(disk, ...options, '--wire', 'zstd');
     await eventually('half of it', () =>
       existsSync(kept) && statSync(kept).size > 30 * MIB ? true : undefined,
     );
     process.kill(childOf(first.pid, 'ssh'), 'SIGKILL');
     const cut = await first.ended;
+    rmSync(hold);
+    rmSync(join(daemon.programs, 'zstd'));
     assert.equal(cut.status, SOURCE_TRUNCATED, cut.stderr);
     assert.equal(existsSync(output), false);
     assert.equal(statSync(kept).mode & 0o777, 0o600);
@@ -87,13 +121,10 @@ describe('snapshot pull after one that was cut', { skip: missing ?? false }, () 
     run('mkdir', full);
     run('mount', '-t', 'tmpfs', '-o', 'size=30m', 'tmpfs', full);
     try {
-      const first = startPull(disk, '-o', join(full, 'out.img'), '--resume', kept);
-      await eventually('the first of it', () =>
-        existsSync(kept) && statSync(kept).size > 0 ? true : undefined,
-      );
-      writeFileSync(join(full, 'other'), Buffer.alloc(20 * MIB, 1));
-      const { status } = await first.ended;
-      assert.equal(status, 52);
+      atBatch(disk, 1, `head -c ${20 * MIB} /dev/zero > '${full}/other'`);
+      const words = ['-o', join(full, 'out.img'), '--resume', kept, '--wire', 'zstd'];
+      const { status, stderr } = await startPull(disk, ...words).ended;
+      assert.equal(status, 52, stderr);
       assert.ok(statSync(kept).size > 16 * MIB);
     } finally {
       run('umount', full);
@@ -130,13 +161,9 @@ describe('snapshot pull after one that was cut', { skip: missing ?? false }, () 
 
 /** Does something while another process has a file locked. */
 async function startLocked<T>(path: string, body: () => Promise<T>): Promise<T> {
-  const holder = spawn(
-    'flock',
-    ['--exclusive', '--no-fork', path, 'sh', '-c', 'echo; exec sleep 60'],
-    {
-      stdio: ['ignore', 'pipe', 'ignore'],
-    },
-  );
+  const holder = spawn('flock', ['--exclusive', '--no-fork', path, 'sh', '-c', 'echo; exec cat'], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  });
   await new Promise((resolve) => holder.stdout.once('data', resolve));
   try {
     return await body();

@@ -115,7 +115,9 @@ describe('snapshot pull from a device that logs its requests', { skip: missing ?
     using disk = loopFilesystem();
     writeFileSync(join(disk.mountPoint, 'data'), randomBytes(8 * MIB));
     const waiting = join(disk.scratch, 'waiting');
-    inTheMiddle(disk, `: > '${waiting}'; sleep 1`);
+    const hold = join(disk.scratch, 'hold');
+    writeFileSync(hold, '');
+    inTheMiddle(disk, `: > '${waiting}'; while [ -e '${hold}' ]; do sleep 0.05; done`);
     const words = ['snapshot', 'pull', 'ssh://root-device', '-S', '-F', '-S', daemon.config];
     const output = join(disk.scratch, 'out.img');
     const command = startIngot([...words, '--source', disk.mountPoint, '-o', output]);
@@ -123,6 +125,7 @@ describe('snapshot pull from a device that logs its requests', { skip: missing ?
     assert.equal(readdirSync(INSTANCES).length, 1);
     command.child.kill('SIGKILL');
     await command.ended;
+    rmSync(hold);
     await eventually('the end of the log', () =>
       readdirSync(INSTANCES).length === 0 ? true : undefined,
     );

@@ -10,6 +10,7 @@ import type { UploadClient, WireImport } from '../fakes/upload-client.ts';
 import { uploadClient } from '../fakes/upload-client.ts';
 import { missingTools } from '../interop/disk-image.ts';
 import { type ChildDaemon, daemonFolder } from './child-daemon.ts';
+import { eventually } from './ingot-command.ts';
 
 const missing = missingTools('curl', 'xz').join(', ');
 const folder = mkdtempSync(join(tmpdir(), 'ingot-uploads-'));
@@ -22,6 +23,11 @@ after(() => {
 const disk = Buffer.concat([randomBytes(3_000_000), Buffer.alloc(2_000_000), randomBytes(576)]);
 const file = join(folder, 'disk.img');
 writeFileSync(file, disk);
+
+/** What must have come before a sender is killed. */
+const BEGUN_BYTES = 300_000;
+/** What curl sends in a second: so slowly that whoever looks now and then sees the middle. */
+const SLOW_BYTES = '200000';
 
 interface Answer {
   readonly status: number;
@@ -52,7 +58,7 @@ function download(daemon: ChildDaemon, token: string, imageId: string): Buffer {
 
 /** Waits for an image that is being sent, and for so many bytes of it. */
 async function brokenImage(client: UploadClient, bytes: number): Promise<string> {
-  for (const deadline = performance.now() + 10_000; performance.now() < deadline; ) {
+  for (const deadline = performance.now() + 60_000; performance.now() < deadline; ) {
     const listed = await client.send('GET', '/images?status=creating');
     const { images } = (await listed.json()) as { images: { id: string; name: string }[] };
     const id = images.find(({ name }) => name === 'killed')?.id;
@@ -67,13 +73,19 @@ async function offsetOf(client: UploadClient, id: string): Promise<number> {
   return Number(head.headers.get('upload-offset'));
 }
 
-/** Waits until what came is written. */
-async function settledOffset(client: UploadClient, id: string): Promise<number> {
-  for (let last = -1; ; ) {
-    const offset = await offsetOf(client, id);
-    if (offset === last) return offset;
-    last = offset;
-    await systemClock.sleep(200);
+/**
+ * Goes on where the daemon says. It may still be writing what came, and be further by then; whoever
+ * goes on is told the right place.
+ */
+async function sendRest(client: UploadClient, id: string): Promise<Answer> {
+  const rest = join(folder, 'rest');
+  for (const deadline = performance.now() + 60_000; ; ) {
+    const ended = await offsetOf(client, id);
+    assert.ok(ended >= BEGUN_BYTES && ended < disk.byteLength, `${ended}`);
+    writeFileSync(rest, disk.subarray(ended));
+    const put = ['-X', 'PATCH', '-H', `Upload-Offset: ${ended}`, '--data-binary', `@${rest}`];
+    const sent = curl(client.token, ...put, `${client.api}/images/${id}/upload`);
+    if (sent.status !== 409 || performance.now() > deadline) return sent;
   }
 }
 
@@ -118,23 +130,20 @@ describe('uploads by curl', { skip: missing === '' ? false : `not installed: ${m
     const slow = spawn(
       'curl',
       [
-        ...['-sS', '--limit-rate', '1000000', '-T', file],
+        ...['-sS', '--limit-rate', SLOW_BYTES, '-T', file],
         ...['-H', `Authorization: Bearer ${begun.token}`, `${begun.api}${path}`],
       ],
       { stdio: 'ignore' },
     );
-    for (const deadline = performance.now() + 10_000; performance.now() < deadline; ) {
-      const { size = 0 } = daemons.fileAt(`uploads/${image.id}/received`) ?? {};
-      if (size > 500_000) break;
-      await systemClock.sleep(20);
-    }
+    const received = () => daemons.fileAt(`uploads/${image.id}/received`)?.size ?? 0;
+    await eventually('a part', () => received() > BEGUN_BYTES || undefined);
     await first.end('SIGKILL');
     slow.kill('SIGKILL');
     const second = await daemons.start();
     const client = await uploadClient(second.env);
     const head = curl(client.token, '-I', `${client.api}${path}`);
     const offset = /^upload-offset: (\d+)$/im.exec(head.headers)?.[1] ?? '';
-    assert.ok(Number(offset) > 500_000 && Number(offset) < disk.byteLength, head.headers);
+    assert.ok(Number(offset) > BEGUN_BYTES && Number(offset) < disk.byteLength, head.headers);
     const sent = curl(client.token, '-C', offset, '-T', file, `${client.api}${path}`);
     assert.equal(sent.status, 202, sent.headers);
     const made = await client.settled(image.id);
@@ -153,7 +162,7 @@ describe('uploads by curl', { skip: missing === '' ? false : `not installed: ${m
         ...[
           '-sS',
           '--limit-rate',
-          '1000000',
+          SLOW_BYTES,
           '-T',
           file,
           '-H',
@@ -163,18 +172,12 @@ describe('uploads by curl', { skip: missing === '' ? false : `not installed: ${m
       ],
       { stdio: 'ignore' },
     );
-    const id = await brokenImage(client, 500_000);
+    const id = await brokenImage(client, BEGUN_BYTES);
     slow.kill('SIGKILL');
     const url = `${client.api}/images/${id}/upload`;
-    // The daemon may still be writing what came; who goes on is told the right place.
     const head = curl(client.token, '-I', url);
     assert.match(head.headers, new RegExp(`^upload-length: ${disk.byteLength}$`, 'im'));
-    const ended = await settledOffset(client, id);
-    assert.ok(ended >= 500_000 && ended < disk.byteLength, `${ended}`);
-    const rest = join(folder, 'rest');
-    writeFileSync(rest, disk.subarray(ended));
-    const put = ['-X', 'PATCH', '-H', `Upload-Offset: ${ended}`, '--data-binary', `@${rest}`];
-    const sent = curl(client.token, ...put, url);
+    const sent = await sendRest(client, id);
     assert.equal(sent.status, 202, sent.headers);
     const made = await client.settled(id);
     assert.equal(made.status, 'available', made.failure ?? '');

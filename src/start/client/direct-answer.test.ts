@@ -83,9 +83,16 @@ describe('an answer that is received directly', () => {
     using server = await answering((socket) => {
       socket.write('HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc');
     });
-    const { answer } = await server.ask({ timeoutMs: 50 });
-    using _ = answer;
-    await assert.rejects(bytesOf(answer.body(6)), /nothing came for 50 ms/);
+    // On a busy machine the head may need longer than what is to be waited for.
+    for (let timeoutMs = 50; ; timeoutMs *= 2) {
+      const asked = await server.ask({ timeoutMs }).catch((thrown: unknown) => thrown);
+      if (asked instanceof Error && timeoutMs < 20_000) continue;
+      assert.ok(!(asked instanceof Error), String(asked));
+      using answer = (asked as Awaited<ReturnType<typeof server.ask>>).answer;
+      const words = new RegExp(`nothing came for ${timeoutMs} ms`);
+      await assert.rejects(bytesOf(answer.body(6)), words);
+      return;
+    }
   });
 
   test('ends when it is cancelled', async () => {

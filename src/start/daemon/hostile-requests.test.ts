@@ -141,7 +141,7 @@ describe('a hostile caller', () => {
       'Content-Length: 5000',
     ];
     await send(head, Buffer.from('ingman\0\x01', 'latin1'), true);
-    const deadline = Date.now() + 5000;
+    const deadline = performance.now() + 60_000;
     for (;;) {
       const have = await send(
         [
@@ -152,7 +152,7 @@ describe('a hostile caller', () => {
         Buffer.alloc(32),
       );
       if (/ingest-(not-found|expired)/.test(have)) break;
-      assert.ok(Date.now() < deadline, 'the session is still there');
+      assert.ok(performance.now() < deadline, 'the session is still there');
     }
     assert.equal(await storedImages(), before);
   });

@@ -23,7 +23,7 @@ const spooled = (): string[] => readdirSync(join(daemon.test.folder, 'uploads'))
 
 /** A job is over a little before its spool is removed. */
 async function nothingSpooled(): Promise<void> {
-  for (const deadline = performance.now() + 5000; performance.now() < deadline; ) {
+  for (const deadline = performance.now() + 60_000; performance.now() < deadline; ) {
     if (spooled().length === 0) return;
     await new Promise((resolve) => setImmediate(resolve));
   }
