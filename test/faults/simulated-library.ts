@@ -7,6 +7,7 @@ import {
   type AccountLibrary,
   type Catalogue,
   DirectoryLibrary,
+  type LibraryLimits,
   type OpenChunk,
   type SegmentCodec,
 } from '../../src/keep/index.ts';
@@ -22,7 +23,12 @@ const READS = new Set([
   'image',
   'imagePages',
   'images',
+  'importOrder',
+  'importOrders',
   'isIndexIncomplete',
+  'job',
+  'jobs',
+  'lastJob',
   'locate',
   'packUsage',
   'packs',
@@ -40,15 +46,15 @@ const plainCodec: SegmentCodec = {
   decode: async (coded) => Buffer.from(coded),
 };
 
-/** Time that stands still: nothing expires, and nothing runs by itself. */
-const stillClock: Clock = {
-  now: () => 1_700_000_000_000,
+/** Time that stands still while a process runs: nothing expires, and nothing runs by itself. */
+const stillClock = (now: number): Clock => ({
+  now: () => now,
   monotonic: () => 0,
   sleep: (_ms, signal) =>
     new Promise((_resolve, reject) => {
       signal?.addEventListener('abort', () => reject(signal.reason));
     }),
-};
+});
 
 /** A chunk that the plain codec takes. */
 export function plainSegment(seed: number, lengthBytes: number): Segment {
@@ -69,9 +75,12 @@ export class SimulatedLibrary {
   readonly disk: SimulatedDisk;
   readonly #catalogue = memoryCatalogue();
   readonly #sessions = new Set<string>();
+  readonly #limits: Partial<LibraryLimits>;
   #library: DirectoryLibrary | undefined;
+  #opens = 0;
 
-  constructor(seed: number) {
+  constructor(seed: number, limits: Partial<LibraryLimits> = {}) {
+    this.#limits = limits;
     this.machine = new SimulatedMachine(seed);
     this.disk = new SimulatedDisk(this.machine);
   }
@@ -86,25 +95,35 @@ export class SimulatedLibrary {
   }
 
   async open(options: { readonly isRebuild?: boolean } = {}): Promise<void> {
+    this.#opens += 1;
     this.#library = await DirectoryLibrary.open({
       disk: this.disk,
       openCatalogue: async () => this.#steppedCatalogue(),
       codec: plainCodec,
       workers: codecWorkers(plainCodec),
-      clock: stillClock,
+      clock: stillClock(1_700_000_000_000 + this.#opens),
       log: silentLog,
-      limits: { packBytes: 8000, digestBytes: 0, reserveBytes: 0 },
+      limits: { packBytes: 8000, digestBytes: 0, reserveBytes: 0, ...this.#limits },
       ...options,
     });
   }
 
   /** The power goes and comes back: nothing but what was durable is left. */
   async restart(options: { readonly isRebuild?: boolean } = {}): Promise<void> {
+    await this.#restart(() => this.disk.cutPower(), options);
+  }
+
+  /** The process is killed, and the machine goes on: whatever was written is there. */
+  async restartKilled(): Promise<void> {
+    await this.#restart(() => undefined, {});
+  }
+
+  async #restart(lose: () => void, options: { readonly isRebuild?: boolean }): Promise<void> {
     const old = this.#library;
     this.#library = undefined;
     // The dead process: every step of it fails, so it can do nothing but end.
     await old?.[Symbol.asyncDispose]().catch(() => undefined);
-    this.disk.cutPower();
+    lose();
     this.machine.on();
     for (const session of this.#sessions) await this.#catalogue.endSession(session);
     this.#sessions.clear();
@@ -135,7 +154,16 @@ export class SimulatedLibrary {
         });
     }
     const stepped = calls as unknown as Catalogue;
-    return { ...stepped, [Symbol.asyncDispose]: async () => undefined };
+    return {
+      ...stepped,
+      // SQLite writes it beside the library: a file that is there before it is whole.
+      backup: async (path) => {
+        await using file = await this.disk.create(path);
+        await file.append([Buffer.from('a whole copy of the state')]);
+        await file.datasync();
+      },
+      [Symbol.asyncDispose]: async () => undefined,
+    };
   }
 }
 

@@ -3,6 +3,7 @@ import {
   appendFileSync,
   chmodSync,
   copyFileSync,
+  existsSync,
   mkdirSync,
   readFileSync,
   writeFileSync,
@@ -127,6 +128,8 @@ interface ConfigFacts {
 
 /** Shows or hides the kernel's tracing, in this mount namespace. */
 function mountTracing(hasWriteLog: boolean): () => void {
+  // Machines with systemd show it; the same over itself is refused.
+  if (hasWriteLog && existsSync(join(TRACING, 'instances'))) return () => undefined;
   const words = hasWriteLog ? ['tracefs', 'nodev', TRACING] : ['tmpfs', 'nodev', TRACING];
   run('mount', '-t', ...words);
   return () => {

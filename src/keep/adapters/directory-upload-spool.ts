@@ -1,14 +1,5 @@
 import { constants, createReadStream } from 'node:fs';
-import {
-  type FileHandle,
-  mkdir,
-  open,
-  readdir,
-  rm,
-  stat,
-  statfs,
-  truncate,
-} from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf, type Id, IngotError, isId } from '../../base/index.ts';
 import type { UploadFile, UploadSpool } from '../imports/upload-spool.ts';
@@ -62,7 +53,16 @@ export class DirectoryUploadSpool implements UploadSpool {
   }
 
   async truncate(imageId: Id<'img'>, sizeBytes: number): Promise<void> {
-    await asFailure(() => ifThere(truncate(this.fileOf(imageId), sizeBytes)));
+    await asFailure(() =>
+      ifThere(
+        (async () => {
+          await using file = await open(this.fileOf(imageId), 'r+');
+          await file.truncate(sizeBytes);
+          // What was taken back must not return with a power cut: other bytes may be behind it by then.
+          await file.sync();
+        })(),
+      ),
+    );
   }
 
   read(imageId: Id<'img'>): AsyncIterable<Buffer> {

@@ -90,6 +90,7 @@ const NAMES = [
   'imagePages',
   'images',
   'imagesWith',
+  'imagesWithoutDigest',
   'importOrder',
   'importOrders',
   'interruptJobs',

@@ -91,6 +91,24 @@ export function imageCalls(db: SqliteConnection) {
       return [...found].sort().slice(0, limit);
     },
 
+    imagesWithoutDigest(
+      mostBytes: number,
+      limit: number,
+    ): { readonly id: Id<'img'>; readonly ownerId: Id<'acc'> }[] {
+      return db
+        .all(
+          `SELECT id, owner_id FROM state.images i
+             WHERE plain_digest IS NULL AND status IN ('available', 'deprecated')
+               AND virtual_size_bytes <= ?
+               AND NOT EXISTS (SELECT 1 FROM state.jobs
+                 WHERE kind = 'plain-digest' AND subject = i.id)
+             ORDER BY id LIMIT ?`,
+          mostBytes,
+          limit,
+        )
+        .map((row) => ({ id: row['id'] as Id<'img'>, ownerId: row['owner_id'] as Id<'acc'> }));
+    },
+
     counts(): LibraryCounts {
       const packs = db.get('SELECT count(*) AS n, total(size_bytes) AS bytes FROM packs');
       const chunks = db.get(

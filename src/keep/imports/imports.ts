@@ -7,7 +7,7 @@ import {
   type Log,
 } from '../../base/index.ts';
 import type { Job } from '../jobs/job-catalogue.ts';
-import type { JobRunner } from '../jobs/job-runner.ts';
+import { type JobRunner, reasonOf } from '../jobs/job-runner.ts';
 import type { Catalogue, ImageRow } from '../library/catalogue.ts';
 import type { ImageDescription } from '../library/image.ts';
 import type { Traffic } from '../library/traffic.ts';
@@ -83,14 +83,14 @@ export class Imports implements AsyncDisposable {
   static async open(host: ImportHost, parts: ImportParts): Promise<Imports> {
     const orders = await host.catalogue.importOrders();
     await parts.spool.sweep(new Set(orders.map(({ imageId }) => imageId)));
+    // A process that ended behind an order may not have come to its folder.
+    for (const { imageId } of orders) await parts.spool.make(imageId);
     const imports = new Imports(host, parts);
     host.jobs.learn('import', (job, control) => imports.#work.run(job, control), {
       atOnce: JOBS_AT_ONCE,
       onGivenUp: (job, reason) => imports.#fail(job.subject as Id<'img'>, reason),
     });
-    for (const { imageId, accountId, state } of orders) {
-      if (state === 'queued') await host.jobs.add('import', imageId, accountId);
-    }
+    for (const order of orders) if (order.state === 'queued') await imports.#goOn(order);
     return imports;
   }
 
@@ -277,6 +277,18 @@ export class Imports implements AsyncDisposable {
     const reason = 'the upload broke off, and the account began others';
     await this.#fail(oldest.imageId, new IngotError('ingest-expired', reason));
     return true;
+  }
+
+  /** Goes on with what had arrived when an earlier process ended, unless it was given up by then. */
+  async #goOn({ imageId, accountId }: ImportOrder): Promise<void> {
+    const { catalogue, jobs } = this.#host;
+    const last = await catalogue.lastJob('import', imageId);
+    // A process that ended between the end of a job and that of its order.
+    if (last?.state === 'cancelled' || last?.state === 'failed') {
+      await this.#fail(imageId, reasonOf(last));
+    } else {
+      await jobs.add('import', imageId, accountId);
+    }
   }
 
   /** Everything has arrived: checks it, and hands it to a job. */

@@ -26,7 +26,7 @@ export interface UploadSpool {
   /** @returns bytes received; 0 when nothing was */
   sizeOf(imageId: Id<'img'>): Promise<number>;
   append(imageId: Id<'img'>): Promise<UploadFile>;
-  /** Takes back what lies behind the first `sizeBytes`. */
+  /** Takes back what lies behind the first `sizeBytes`, also when the power goes behind it. */
   truncate(imageId: Id<'img'>, sizeBytes: number): Promise<void>;
   /** Yields what was received; each piece is the caller's. */
   read(imageId: Id<'img'>): AsyncIterable<Buffer>;

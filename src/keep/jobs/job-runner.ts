@@ -1,6 +1,7 @@
 import {
   type Clock,
   errnoOf,
+  type FailureCode,
   type Id,
   IngotError,
   isFailure,
@@ -172,7 +173,7 @@ export class JobRunner implements AsyncDisposable {
   async cancel(jobId: Id<'job'>): Promise<void> {
     await this.#catalogue.cancelJob(jobId, this.#clock.now());
     this.#wakeWatchers();
-    const reason = new IngotError('job-not-found', `${jobId} was cancelled`);
+    const reason = cancelled(jobId);
     const running = this.#running.get(jobId);
     if (running !== undefined) {
       running.abort.abort(reason);
@@ -355,6 +356,17 @@ export class JobRunner implements AsyncDisposable {
   #wakeWatchers(): void {
     for (const woken of this.#watchers) woken.abort();
   }
+}
+
+/** @returns why a job was given up that was cancelled or has failed */
+export function reasonOf({ id, state, outcome }: Job): Error {
+  if (state === 'cancelled') return cancelled(id);
+  const { code, message } = JSON.parse(outcome) as { code: FailureCode | 'bug'; message: string };
+  return code === 'bug' ? new Error(message) : new IngotError(code, message);
+}
+
+function cancelled(jobId: Id<'job'>): IngotError {
+  return new IngotError('job-not-found', `${jobId} was cancelled`);
 }
 
 function messageOf(error: unknown): string {

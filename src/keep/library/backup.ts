@@ -10,7 +10,9 @@ export async function backupState({ catalogue, disk, clock }: LibraryContext): P
   await disk.makeFolder(FOLDER, 0o700);
   const now = clock.now();
   const path = `${FOLDER}/state-${String(now).padStart(15, '0')}.db`;
-  await disk.remove(`${path}.new`);
+  // Of a process that ended over it: nobody else makes one now.
+  const remains = (await disk.list(FOLDER)).filter((name) => name.endsWith('.db.new'));
+  for (const name of remains) await disk.remove(`${FOLDER}/${name}`);
   await catalogue.backup(`${path}.new`);
   await disk.rename(`${path}.new`, path);
   await disk.syncFolder(FOLDER);

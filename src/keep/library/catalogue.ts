@@ -151,6 +151,14 @@ interface ImageCatalogue {
   endQuarantine(places: readonly { digest: Digest; packId: string }[]): Promise<void>;
   /** @returns ids of images that hold one of the chunks, at most `limit` */
   imagesWith(digests: readonly Digest[], limit: number): Promise<Id<'img'>[]>;
+  /**
+   * @returns images of at most `mostBytes` whose digest nobody knows and no job was ever to compute,
+   *   at most `limit`
+   */
+  imagesWithoutDigest(
+    mostBytes: number,
+    limit: number,
+  ): Promise<{ readonly id: Id<'img'>; readonly ownerId: Id<'acc'> }[]>;
   counts(): Promise<LibraryCounts>;
 }
 

@@ -76,6 +76,8 @@ const LIMITS: LibraryLimits = {
   reserveBytes: 16 * MIB,
 };
 const HOUSEKEEPING_MS = 30_000;
+/** Jobs for digests that are made with one look. */
+const DIGESTS_AT_ONCE = 1000;
 /** The subject of a collection that goes on whatever it removes. */
 const FORCED = 'forced';
 
@@ -180,6 +182,7 @@ export class DirectoryLibrary implements AsyncDisposable {
     await recoverLibrary(context, isRebuild);
     await context.reserve.fill();
     library = new DirectoryLibrary(context, undo.move());
+    await library.#queueDigests();
     await library.jobs.start();
     library.#track(library.#housekeep());
     library.#track(library.#useRests());
@@ -313,6 +316,16 @@ export class DirectoryLibrary implements AsyncDisposable {
     if (virtualSizeBytes > this.#context.limits.digestBytes) return;
     // Work that waits for nobody: after a crash the job is still there.
     this.#track(this.jobs.add('plain-digest', id, ownerId).then(() => undefined));
+  }
+
+  /** Queues the digests of images whose process ended before it could. */
+  async #queueDigests(): Promise<void> {
+    const { catalogue, limits } = this.#context;
+    for (;;) {
+      const images = await catalogue.imagesWithoutDigest(limits.digestBytes, DIGESTS_AT_ONCE);
+      for (const { id, ownerId } of images) await this.jobs.add('plain-digest', id, ownerId);
+      if (images.length < DIGESTS_AT_ONCE) return;
+    }
   }
 
   /** Gives up what is still being made; then the image is `failed`, and goes like any other. */
