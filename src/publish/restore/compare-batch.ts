@@ -1,14 +1,20 @@
 import { digestBytes } from '../../base/index.ts';
 import { type Extent, mergeExtents } from '../../bytes/index.ts';
 import type { ChunkWorkers, LentBuffer, Span } from '../../keep/index.ts';
-import type { Batch, DataBatch, HoleBatch, PlacedChunk } from './batches.ts';
+import {
+  type Batch,
+  type DataBatch,
+  type HoleBatch,
+  MAX_BATCH_BYTES,
+  type PlacedChunk,
+} from './batches.ts';
 import { CompareDepth } from './compare-depth.ts';
 import { fillMemory } from './fill-memory.ts';
-import { MAX_FEED_READ_BYTES, type RestoreFeed } from './restore-feed.ts';
+import type { RestoreFeed } from './restore-feed.ts';
 import type { RestoreTarget } from './restore-target.ts';
 
 /** Holes are looked at in pieces of this length. */
-const HOLE_PIECE_BYTES = MAX_FEED_READ_BYTES;
+const HOLE_PIECE_BYTES = MAX_BATCH_BYTES;
 
 /** A batch, and what of it the target does not have. */
 export interface Difference {

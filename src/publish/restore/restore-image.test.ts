@@ -105,6 +105,15 @@ describe('restoring an image', () => {
     ]);
   });
 
+  test('a long run of data is worked on in pieces of 2 MiB: several of them are in memory', async () => {
+    const disk = Buffer.alloc(5 * MIB, 7);
+    const target = new MemoryTarget(Buffer.alloc(disk.length), { isBlank: true });
+    const feed = new MemoryFeed(disk, { extentBytes: [256 * 1024] });
+    await restoreImage(feed, target, { workers });
+    const lengths = target.writes.map(({ lengthBytes }) => lengthBytes);
+    assert.deepEqual(lengths, [2 * MIB, 2 * MIB, MIB]);
+  });
+
   test('a target that is too small is refused before anything is written', async () => {
     const target = new MemoryTarget(Buffer.alloc(SMALL.length - 512));
     await assert.rejects(
