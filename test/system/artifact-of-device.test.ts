@@ -110,7 +110,7 @@ describe('an artifact of a device over ssh', { skip: missing ?? false }, () => {
     using disk = loopFilesystem({ sizeMiB: 32 });
     const write = ['artifact', 'write', 'rootfs-image', '-n', 'r1', '-c', 'qemu', '-f', disk.image];
     const output = join(disk.scratch, 'none.mender');
-    for (const flags of [['--no-precopy'], ['--wire', 'gzip']]) {
+    for (const flags of [['--no-precopy'], ['--wire', 'gzip'], ['--resume', 'kept']]) {
       const { status, stderr } = await startIngot([...write, ...flags, '-o', output]).ended;
       assert.equal(status, REQUEST_INVALID, stderr);
       assert.match(stderr, /is for ssh:\/\/ only/);

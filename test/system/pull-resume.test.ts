@@ -3,7 +3,9 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
   chmodSync,
+  closeSync,
   existsSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -12,7 +14,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { childOf, eventually, type RunningCommand, startIngot } from './ingot-command.ts';
+import { daemonFolder } from './child-daemon.ts';
+import { childOf, eventually, ingot, type RunningCommand, startIngot } from './ingot-command.ts';
 import {
   differences,
   type LoopFilesystem,
@@ -29,12 +32,16 @@ const TARGET_IN_USE = 54;
 
 let daemon: SshDaemon;
 
-function startPull(disk: LoopFilesystem, ...options: string[]): RunningCommand {
+/** How a device is reached, with a log of what went over the link. */
+function reached(disk: LoopFilesystem): string[] {
   const log = join(disk.scratch, 'ssh.log');
   rmSync(log, { force: true });
   const ssh = ['-v', '-E', log, '-F', daemon.config].flatMap((word) => ['-S', word]);
-  const words = ['snapshot', 'pull', 'ssh://root-device', ...ssh, '--source', disk.mountPoint];
-  return startIngot([...words, ...options]);
+  return [...ssh, '--source', disk.mountPoint];
+}
+
+function startPull(disk: LoopFilesystem, ...options: string[]): RunningCommand {
+  return startIngot(['snapshot', 'pull', 'ssh://root-device', ...reached(disk), ...options]);
 }
 
 /**
@@ -74,42 +81,51 @@ describe('snapshot pull after one that was cut', { skip: missing ?? false }, () 
     await daemon[Symbol.asyncDispose]();
   });
 
-  test('brings only what is missing or changed over the link', async () => {
-    using disk = loopFilesystem({ sizeMiB: 128 });
-    for (let i = 0; i < 10; i += 1) {
-      writeFileSync(join(disk.mountPoint, `file-${i}`), randomBytes(6 * MIB));
-    }
-    run('sync', '-f', disk.mountPoint);
-    const kept = join(disk.scratch, 'kept');
+  test('brings only what is missing or changed over the link, into a file', async () => {
+    using disk = filled();
     const output = join(disk.scratch, 'out.img');
-    const options = ['-o', output, '--resume', kept];
-    const hold = join(disk.scratch, 'hold');
-    writeFileSync(hold, '');
-    atBatch(disk, 10, `while [ -e '${hold}' ]; do sleep 0.05; done`);
-    const first = startPull(disk, ...options, '--wire', 'zstd');
-    await eventually('half of it', () =>
-      existsSync(kept) && statSync(kept).size > 30 * MIB ? true : undefined,
-    );
-    process.kill(childOf(first.pid, 'ssh'), 'SIGKILL');
-    const cut = await first.ended;
-    rmSync(hold);
-    rmSync(join(daemon.programs, 'zstd'));
-    assert.equal(cut.status, SOURCE_TRUNCATED, cut.stderr);
-    assert.equal(existsSync(output), false);
-    assert.equal(statSync(kept).mode & 0o777, 0o600);
-    const keptBytes = statSync(kept).size;
-    writeFileSync(join(disk.mountPoint, 'file-0'), randomBytes(MIB));
+    await cutAndGoneOn(disk, (...options) => startPull(disk, '-o', output, ...options));
+    assertSame(disk, output);
+  });
 
-    const second = await startPull(disk, ...options).ended;
-    assert.equal(second.status, 0, second.stderr);
-    const received = receivedBytes(disk);
-    // There are 60 MiB. What changed comes in batches of 4 MiB: file-0, and what the mount wrote.
-    assert.ok(received < 75 * MIB - keptBytes, `${received} bytes after ${keptBytes}`);
-    run('e2fsck', '-fn', output);
-    const copy = disk.mountImage(output, 'loop,ro');
-    assert.deepEqual(differences(treeOf(disk.mountPoint), treeOf(copy)), []);
-    disk.unmountImages();
-    assert.equal(existsSync(kept), false, 'it is of no use any more');
+  test('brings only what is missing or changed over the link, into an artifact', async () => {
+    using disk = filled();
+    const output = join(disk.scratch, 'out.mender');
+    const words = ['artifact', 'write', 'rootfs-image', '-n', 'r1', '-c', 'qemu', '-o', output];
+    const from = ['-f', 'ssh://root-device'];
+    await cutAndGoneOn(disk, (...options) =>
+      startIngot([...words, ...from, ...reached(disk), ...options]),
+    );
+    const files = join(disk.scratch, 'files');
+    const dumped = await ingot('artifact', 'dump', '--files', files, output);
+    assert.equal(dumped.status, 0, dumped.stderr);
+    const [name = ''] = readdirSync(files);
+    assertSame(disk, join(files, name));
+  });
+
+  test('brings only what is missing or changed over the link, into the library', async () => {
+    using disk = filled();
+    const folder = daemonFolder(disk.scratch);
+    try {
+      const { env, end } = await folder.start();
+      const words = ['snapshot', 'pull', 'ssh://root-device', '--name', 'golden', '--json'];
+      const report = join(disk.scratch, 'report');
+      await cutAndGoneOn(disk, (...options) => {
+        const stdout = openSync(report, 'w');
+        const command = startIngot([...words, ...reached(disk), ...options], { env, stdout });
+        closeSync(stdout);
+        return command;
+      });
+      const { id } = JSON.parse(readFileSync(report, 'utf8'));
+      const output = join(disk.scratch, 'out.img');
+      const download = ['images', 'download', id, '--format', 'raw', '-o', output];
+      const { status, stderr } = await startIngot(download, { env }).ended;
+      assert.equal(status, 0, stderr);
+      assertSame(disk, output);
+      await end('SIGTERM');
+    } finally {
+      folder.killAll();
+    }
   });
 
   test('brings nothing twice when all came over and the image could not be written', async () => {
@@ -158,6 +174,56 @@ describe('snapshot pull after one that was cut', { skip: missing ?? false }, () 
     assert.equal(existsSync(output), false);
   });
 });
+
+/** A filesystem with 60 MiB that cannot be compressed. */
+function filled(): LoopFilesystem {
+  const disk = loopFilesystem({ sizeMiB: 128 });
+  for (let i = 0; i < 10; i += 1) {
+    writeFileSync(join(disk.mountPoint, `file-${i}`), randomBytes(6 * MIB));
+  }
+  run('sync', '-f', disk.mountPoint);
+  return disk;
+}
+
+/** Cuts the link of a command in the middle, changes a file, and runs the command again. */
+async function cutAndGoneOn(
+  disk: LoopFilesystem,
+  start: (...options: string[]) => RunningCommand,
+): Promise<void> {
+  const kept = join(disk.scratch, 'kept');
+  const hold = join(disk.scratch, 'hold');
+  writeFileSync(hold, '');
+  atBatch(disk, 10, `while [ -e '${hold}' ]; do sleep 0.05; done`);
+  const first = start('--resume', kept, '--wire', 'zstd');
+  await eventually('half of it', () =>
+    existsSync(kept) && statSync(kept).size > 30 * MIB ? true : undefined,
+  );
+  process.kill(childOf(first.pid, 'ssh'), 'SIGKILL');
+  const cut = await first.ended;
+  rmSync(hold);
+  rmSync(join(daemon.programs, 'zstd'));
+  assert.equal(cut.status, SOURCE_TRUNCATED, cut.stderr);
+  const left = readdirSync(disk.scratch).filter((name) => name.includes('out.'));
+  assert.deepEqual(left, [], 'half an output');
+  assert.equal(statSync(kept).mode & 0o777, 0o600);
+  const keptBytes = statSync(kept).size;
+  writeFileSync(join(disk.mountPoint, 'file-0'), randomBytes(MIB));
+
+  const second = await start('--resume', kept).ended;
+  assert.equal(second.status, 0, second.stderr);
+  const received = receivedBytes(disk);
+  // What changed comes in batches of 4 MiB: file-0, and what the mount wrote.
+  assert.ok(received < 75 * MIB - keptBytes, `${received} bytes after ${keptBytes}`);
+  assert.equal(existsSync(kept), false, 'it is of no use any more');
+}
+
+/** Compares an image with what is mounted, file by file. */
+function assertSame(disk: LoopFilesystem, image: string): void {
+  run('e2fsck', '-fn', image);
+  const copy = disk.mountImage(image, 'loop,ro');
+  assert.deepEqual(differences(treeOf(disk.mountPoint), treeOf(copy)), []);
+  disk.unmountImages();
+}
 
 /** Does something while another process has a file locked. */
 async function startLocked<T>(path: string, body: () => Promise<T>): Promise<T> {

@@ -12,6 +12,7 @@ import { locateRemote, type RemoteSource, snapshotPlan } from '../remote/locate-
 import { type AskPassword, logIn, SESSION_COMMAND } from '../remote/log-in.ts';
 import { Mirror } from '../remote/mirror.ts';
 import { MirroredReader } from '../remote/mirrored-reader.ts';
+import { LARGE_BATCH_BYTES } from '../remote/plan-batches.ts';
 import { Precopy } from '../remote/precopy.ts';
 import { RemoteGuard } from '../remote/remote-guard.ts';
 import { RemoteReader } from '../remote/remote-reader.ts';
@@ -228,12 +229,15 @@ async function openSnapshot(
   const parts = snapshotParts(opened, request, { reader, guard, plan: () => undefined });
   const snapshot = new DiskSnapshot({ ...parts, owned: undo.move() });
   const { onProgress, onLiveEnd } = request;
+  // Digests are made of whole batches, as are those of a pull that goes on: small ones lose less.
+  const isLarge = isTracked && request.mustSpool !== true;
   const precopy = new Precopy({
     session,
     clock: systemClock,
     mirror,
     reader,
     snapshot,
+    liveBatchBytes: isLarge ? LARGE_BATCH_BYTES : undefined,
     onProgress,
     onLiveEnd,
   });

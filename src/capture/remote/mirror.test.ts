@@ -12,6 +12,7 @@ import { ProcessChannel } from '../adapters/ssh-channel.ts';
 import { ByteQueue } from './byte-queue.ts';
 import { DeviceSession } from './device-session.ts';
 import { Mirror } from './mirror.ts';
+import { LARGE_BATCH_BYTES } from './plan-batches.ts';
 import type { MirrorSpool } from './spool-records.ts';
 
 const SCRIPT = join(import.meta.dirname, '../adapters/device-script.sh');
@@ -80,15 +81,16 @@ for (const { codec, tool, log } of [
         live: extents,
         frozen: extents,
         changes: fc.array(fc.integer({ min: 0, max: SIZE_BYTES - 1 }), { maxLength: 3 }),
+        liveBatchBytes: fc.constantFrom(undefined, 64 * 1024, LARGE_BATCH_BYTES),
       });
       await fc.assert(
-        fc.asyncProperty(scene, async ({ live, frozen, changes }) => {
+        fc.asyncProperty(scene, async ({ live, frozen, changes, liveBatchBytes }) => {
           const setup = { session, sizeBytes: SIZE_BYTES, codec, tool, spool: memorySpool() };
           const told = log === 'lost' ? undefined : changes.map(blockAt);
           const tell = log === 'none' ? {} : { changes: async () => told };
           const mirror = new Mirror({ ...setup, ...tell, onAnswer: () => undefined });
           await mirror.recall();
-          await mirror.complete(live);
+          await mirror.complete(live, liveBatchBytes);
           for (const at of changes) content[at] = (content[at] ?? 0) ^ 0xff;
           writeFileSync(disk, content);
           await mirror.refresh();

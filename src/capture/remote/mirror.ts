@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { zstdCompress } from 'node:zlib';
-import { isFailure } from '../../base/index.ts';
+import { isFailure, MIB } from '../../base/index.ts';
 import {
   type Extent,
   mergeExtents,
@@ -15,6 +15,7 @@ import { KeptBytes } from './kept-bytes.ts';
 import {
   ALIGNMENT,
   alignedExtents,
+  type BatchPlan,
   endOf,
   firstBehind,
   planBatches,
@@ -24,14 +25,14 @@ import {
 import { type MirrorSpool, type SpooledFrame, SpoolRecords } from './spool-records.ts';
 import { unpackFrame, type WirePayload } from './wire-payload.ts';
 
-/** Batches that are asked for before the first of them is here. */
-const FETCHES_AHEAD = 3;
+/** Asked for before the first of it is here, and always a batch more: the device never waits. */
+const AHEAD_BYTES = 8 * MIB;
 /** Commands of digests that wait on the device: it begins the next at once. */
 const SUMS_AHEAD = 3;
 /** The device's shell reads its lines byte by byte, up to 4000 of them; a range is about 22. */
 const MAX_SUM_RANGES = 128;
-/** Batches that stay unpacked while they are read: several reads run at once. */
-const MAX_UNPACKED = 4;
+/** What stays unpacked while it is read, and always two batches: several reads run at once. */
+const MAX_UNPACKED_BYTES = 16 * MIB;
 
 const pack = promisify(zstdCompress);
 
@@ -112,11 +113,20 @@ export class Mirror {
     return totalBytes(this.#ranges);
   }
 
-  /** Fetches those of the extents that are not here yet. @param extents ascending */
-  async complete(extents: readonly Extent[]): Promise<void> {
+  /**
+   * Fetches those of the extents that are not here yet.
+   *
+   * @param extents ascending
+   * @param batchBytes how much one answer brings, where that is of interest
+   */
+  async complete(extents: readonly Extent[], batchBytes?: number): Promise<void> {
     const { sizeBytes } = this.#setup;
     // Where something is here already, what lies between two ranges may be here: none is joined.
-    const plan = this.#batches.length === 0 ? { sizeBytes } : { sizeBytes, joinGapBytes: 0 };
+    const plan: BatchPlan = {
+      sizeBytes,
+      ...(this.#batches.length === 0 ? {} : { joinGapBytes: 0 }),
+      ...(batchBytes === undefined ? {} : { batchBytes }),
+    };
     await this.#add(planBatches(this.#without(extents), plan));
     const [missed] = this.#without(extents);
     if (missed !== undefined) throw new Error(`a mirror misses byte ${missed.offsetBytes}`);
@@ -260,13 +270,16 @@ export class Mirror {
     const coming: Promise<WirePayload>[] = [];
     const fetched: Mirrored[] = [];
     let next = 0;
+    let comingBytes = 0;
     for (const { ranges } of batches) {
-      while (next < batches.length && coming.length < FETCHES_AHEAD) {
-        const asked = batches[next++];
-        if (asked !== undefined) coming.push(quietly(session.fetchRanges(asked.ranges, codec)));
+      while (next < batches.length && (coming.length < 2 || comingBytes < AHEAD_BYTES)) {
+        const asked = batches[next++]?.ranges ?? [];
+        coming.push(quietly(session.fetchRanges(asked, codec)));
+        comingBytes += totalBytes(asked);
       }
       const payload = await coming.shift();
       if (payload === undefined) throw new Error('nothing was asked for');
+      comingBytes -= totalBytes(ranges);
       fetched.push(await this.#store(ranges, payload));
       onAnswer(totalBytes(ranges));
     }
@@ -313,9 +326,12 @@ export class Mirror {
     this.#unpacked.delete(batch);
     const bytes = known ?? new KeptBytes(this.#unpack(batch));
     this.#unpacked.set(batch, bytes);
+    let keptBytes = 0;
+    for (const { lengthBytes } of this.#unpacked.keys()) keptBytes += lengthBytes;
     for (const [oldest, old] of this.#unpacked) {
-      if (this.#unpacked.size <= MAX_UNPACKED) break;
+      if (this.#unpacked.size <= 2 || keptBytes <= MAX_UNPACKED_BYTES) break;
       this.#unpacked.delete(oldest);
+      keptBytes -= oldest.lengthBytes;
       old.drop();
     }
     return bytes;

@@ -6,6 +6,11 @@ export const ALIGNMENT = 4096;
 const JOIN_GAP_BYTES = 128 * 1024;
 /** What one answer brings: less costs more starts of programs there, more costs memory here. */
 const BATCH_BYTES = 4 * 1024 * 1024;
+/**
+ * The same where nothing is frozen meanwhile, so that a slow link may take its time, and where what
+ * changes later is known by the sector. Half as many seconds of the device's processor as with 4.
+ */
+export const LARGE_BATCH_BYTES = 16 * 1024 * 1024;
 /** The device's shell reads its command byte by byte: 64 ranges are about 1.5 KiB. */
 const BATCH_RANGES = 64;
 
@@ -62,7 +67,7 @@ export function firstBehind(extents: readonly Extent[], offsetBytes: number): nu
 /** Joins what lies close together, aligns it, and cuts it into pieces of at most a batch. */
 function* wholeRanges(
   extents: readonly Extent[],
-  { sizeBytes, joinGapBytes = JOIN_GAP_BYTES }: BatchPlan,
+  { sizeBytes, joinGapBytes = JOIN_GAP_BYTES, batchBytes = BATCH_BYTES }: BatchPlan,
 ): Generator<Extent> {
   const aligned = extents.map((extent) => {
     const offsetBytes = extent.offsetBytes - (extent.offsetBytes % ALIGNMENT);
@@ -72,7 +77,7 @@ function* wholeRanges(
   for (const { offsetBytes, lengthBytes } of mergeExtents(aligned)) {
     const end = offsetBytes + lengthBytes - joinGapBytes;
     for (let at = offsetBytes; at < end; ) {
-      const next = Math.min(end, at - (at % BATCH_BYTES) + BATCH_BYTES);
+      const next = Math.min(end, at - (at % batchBytes) + batchBytes);
       yield { offsetBytes: at, lengthBytes: next - at };
       at = next;
     }
@@ -85,6 +90,8 @@ export interface BatchPlan {
   readonly sizeBytes: number;
   /** Ranges with at most so much between them become one. */
   readonly joinGapBytes?: number;
+  /** Plain bytes of one batch at most. */
+  readonly batchBytes?: number;
 }
 
 /**
@@ -93,6 +100,7 @@ export interface BatchPlan {
  * @param extents ascending
  */
 export function planBatches(extents: readonly Extent[], plan: BatchPlan): RangeBatch[] {
+  const { batchBytes = BATCH_BYTES } = plan;
   const batches: RangeBatch[] = [];
   let ranges: Extent[] = [];
   let lengthBytes = 0;
@@ -105,7 +113,7 @@ export function planBatches(extents: readonly Extent[], plan: BatchPlan): RangeB
     lengthBytes = 0;
   };
   for (const range of wholeRanges(extents, plan)) {
-    if (lengthBytes + range.lengthBytes > BATCH_BYTES || ranges.length === BATCH_RANGES) close();
+    if (lengthBytes + range.lengthBytes > batchBytes || ranges.length === BATCH_RANGES) close();
     ranges.push(range);
     lengthBytes += range.lengthBytes;
   }

@@ -20,6 +20,8 @@ export interface PrecopySetup {
   /** What `snapshot` reads through. */
   readonly reader: MirroredReader;
   readonly snapshot: Pick<SnapshotSource, 'pass'>;
+  /** How much one answer brings while nothing is frozen. */
+  readonly liveBatchBytes?: number | undefined;
   readonly onProgress?: OnProgress | undefined;
   readonly onLiveEnd?: (() => void) | undefined;
 }
@@ -88,12 +90,12 @@ export class Precopy {
   }
 
   async #copyLive(): Promise<void> {
-    const { mirror, clock } = this.#setup;
+    const { mirror, clock, liveBatchBytes } = this.#setup;
     const startedAt = clock.monotonic();
     await this.#shown('comparing what came over before', mirror.lengthBytes, () => mirror.recall());
     const extents = this.#liveExtents ?? (await this.#readLiveExtents());
     await this.#shown('copying the live filesystem', totalBytes(extents), () =>
-      mirror.complete(extents),
+      mirror.complete(extents, liveBatchBytes),
     );
     if (clock.monotonic() - startedAt >= SHORT_MS) await this.#refreshLive();
     this.#onAnswer = () => undefined;

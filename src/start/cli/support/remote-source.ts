@@ -58,16 +58,31 @@ export async function sudoPassword(
   return line === undefined || line === '' ? undefined : line;
 }
 
-/** Where what comes over is put until the device is thawed, if it is. */
-function spoolOf(
-  { precopy, resume: path }: RemoteOptions,
+/**
+ * Chooses where what comes over is put until the device is thawed, if it is.
+ *
+ * @param folder for a spool without a name
+ * @returns parts of a request; the paths are those that must not freeze
+ * @throws IngotError `request-invalid` for a file to go on with and no pre-copy
+ */
+export function spoolRequest(
+  { precopy, resume: path }: Pick<RemoteOptions, 'precopy' | 'resume'>,
   folder: string,
-): (() => Promise<MirrorSpool>) | undefined {
-  if (path === undefined) return precopy === false ? undefined : fileSpools(folder);
+): {
+  readonly openSpool: (() => Promise<MirrorSpool>) | undefined;
+  readonly mustSpool: boolean;
+  readonly spoolPaths: readonly ForbiddenPath[];
+} {
+  const spoolPaths = [{ label: `the spool in ${folder}`, path: folder }];
+  if (path === undefined) {
+    const openSpool = precopy === false ? undefined : fileSpools(folder);
+    return { openSpool, mustSpool: false, spoolPaths };
+  }
   if (precopy === false) {
     throw new IngotError('request-invalid', 'without a pre-copy nothing can be gone on with');
   }
-  return () => openPullFile(path);
+  spoolPaths.push({ label: path, path: dirname(resolve(path)) });
+  return { openSpool: () => openPullFile(path), mustSpool: true, spoolPaths };
 }
 
 /** Logs in and opens the source that the flags name. */
@@ -80,6 +95,7 @@ export function openRemote(
   const folder = spoolFolder(options.spool, undefined);
   // Nothing is drawn before the first report, so passwords can be asked for.
   const progress = context.progress('pull');
+  const { openSpool, mustSpool, spoolPaths } = spoolRequest(options, folder);
   return openRemoteSource({
     url,
     source: options.source,
@@ -89,17 +105,11 @@ export function openRemote(
     limits: { maxFreezeMs: options.maxFreeze, maxStallMs: MAX_STALL_MS },
     wire: options.wire,
     askPassword: (attempt) => sudoPassword(context, url, attempt),
-    openSpool: spoolOf(options, folder),
-    mustSpool: options.resume !== undefined,
+    openSpool,
+    mustSpool,
     onProgress: progress.onProgress,
     onLiveEnd: () => progress[Symbol.dispose](),
-    forbiddenPaths: [
-      ...forbiddenPaths,
-      { label: `the spool in ${folder}`, path: folder },
-      ...(options.resume === undefined
-        ? []
-        : [{ label: options.resume, path: dirname(resolve(options.resume)) }]),
-    ],
+    forbiddenPaths: [...forbiddenPaths, ...spoolPaths],
     signal: context.signal,
   });
 }

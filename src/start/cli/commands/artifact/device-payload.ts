@@ -8,9 +8,8 @@ import {
   openSnapshotSource,
 } from '../../../../capture/adapters/open-snapshot-source.ts';
 import { formatDeviceNumber, MAX_STALL_MS } from '../../../../capture/index.ts';
-import { fileSpools } from '../../../../keep/adapters/file-spool.ts';
 import { snapshotPayload } from '../../../../publish/index.ts';
-import { sudoPassword } from '../../support/remote-source.ts';
+import { spoolRequest, sudoPassword } from '../../support/remote-source.ts';
 import { writtenWhileFrozen } from '../../support/snapshot-output.ts';
 import type { RootfsPayload, RootfsPayloadSetup } from './rootfs-source.ts';
 
@@ -32,6 +31,7 @@ export async function openRemoteDevice(
   setup: RootfsPayloadSetup,
 ): Promise<RootfsPayload> {
   const { context, sshArgs = [] } = setup;
+  const { openSpool, mustSpool, spoolPaths } = spoolRequest(setup, setup.tmp ?? tmpdir());
   await using undo = new AsyncDisposableStack();
   const source = await openRemoteSource({
     url,
@@ -42,9 +42,9 @@ export async function openRemoteDevice(
     limits: { maxFreezeMs: setup.maxFreeze, maxStallMs: MAX_STALL_MS },
     wire: setup.wire,
     askPassword: (attempt) => sudoPassword(context, url, attempt),
-    // The folder for temporary files is among what must not freeze.
-    openSpool: setup.precopy ? fileSpools(setup.tmp ?? tmpdir()) : undefined,
-    forbiddenPaths: writtenMeanwhile(setup),
+    openSpool,
+    mustSpool,
+    forbiddenPaths: [...writtenMeanwhile(setup), ...spoolPaths],
     signal: context.signal,
   });
   undo.use(source);
@@ -55,6 +55,7 @@ export async function openRemoteDevice(
     coded: undefined,
     isReadOnce: true,
     provides,
+    delivered: () => source.delivered(),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }

@@ -15,6 +15,8 @@ export interface RootfsPayloadSetup {
   readonly wire: WireCodec | 'auto';
   /** False: a device over ssh is frozen for the whole transfer. */
   readonly precopy: boolean;
+  /** A file that keeps what came over from a device until the artifact is safe. */
+  readonly resume?: string | undefined;
   /** In ms; undefined: no limit, but on standing still. */
   readonly maxFreeze?: number | undefined;
   /** False: what is mounted is read as it changes. */
@@ -35,4 +37,6 @@ export interface RootfsPayload extends AsyncDisposable {
   readonly provides?: ReadonlyMap<string, string> | undefined;
   /** What is frozen while it is read; undefined where nothing of this machine is. */
   readonly live?: SnapshotSource | undefined;
+  /** Hears that the artifact is safe, so that nobody will go on with what came over. */
+  delivered?(): Promise<void>;
 }

@@ -17,7 +17,12 @@ import {
 import type { CliContext } from '../../context.ts';
 import { durationOption } from '../../support/duration-option.ts';
 import { PROFILE_OPTION } from '../../support/profile-option.ts';
-import { PRECOPY_OPTION, refuseRemoteOptions, wireOption } from '../../support/remote-options.ts';
+import {
+  PRECOPY_OPTION,
+  RESUME_OPTION,
+  refuseRemoteOptions,
+  wireOption,
+} from '../../support/remote-options.ts';
 import { chosenCompression, compressionOption, dataCoding } from './compression-option.ts';
 import { openSigner, withKeyOptions } from './key-options.ts';
 import { type SpooledPayload, spoolPayload } from './payload-spool.ts';
@@ -82,6 +87,7 @@ export function registerWriteRootfsImage(write: Command, context: CliContext): v
     .option('--source <path>', 'with -f ssh://…: a folder or block device there', '/')
     .addOption(wireOption())
     .option(...PRECOPY_OPTION)
+    .option(...RESUME_OPTION)
     .option('--max-freeze <time>', 'end the freeze, and fail, after this long', durationOption)
     .option('--no-freeze', 'read what is mounted while it changes: of no single instant')
     .option(...PROFILE_OPTION)
@@ -151,6 +157,7 @@ export function registerWriteRootfsImage(write: Command, context: CliContext): v
             target,
           ),
     );
+    await payload.delivered?.();
     if (live !== undefined && options.progress) sayFreeze(context, live);
   });
 }
