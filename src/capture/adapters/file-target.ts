@@ -15,6 +15,7 @@ import { isatty } from 'node:tty';
 import { errnoOf, IngotError } from '../../base/index.ts';
 import type { DumpTarget, WriteWatch } from '../dump-target.ts';
 import { openDescriptorTarget } from './descriptor-target.ts';
+import { DirectWriter } from './direct-writer.ts';
 import { createOwnedFile, removeIfAbandoned } from './owned-file.ts';
 import { PositionedFile } from './positioned-file.ts';
 import { targetFailure } from './target-failure.ts';
@@ -41,6 +42,7 @@ class FileTarget implements DumpTarget {
   readonly #path: string;
   readonly #partial: string;
   readonly #handle: FileHandle;
+  readonly #direct: DirectWriter | undefined;
   #at = 0;
   #isCommitted = false;
 
@@ -48,11 +50,13 @@ class FileTarget implements DumpTarget {
     readonly path: string;
     readonly partial: string;
     readonly handle: FileHandle;
+    readonly direct: DirectWriter | undefined;
     readonly roomBytes: number;
   }) {
     this.#path = setup.path;
     this.#partial = setup.partial;
     this.#handle = setup.handle;
+    this.#direct = setup.direct;
     this.roomBytes = setup.roomBytes;
     this.positioned = new PositionedFile({
       fd: setup.handle.fd,
@@ -68,20 +72,13 @@ class FileTarget implements DumpTarget {
   async write(bytes: Uint8Array, watch: WriteWatch): Promise<void> {
     watch.alive();
     try {
-      for (let done = 0; done < bytes.length; ) {
-        const { bytesWritten } = await this.#handle.write(
-          bytes,
-          done,
-          bytes.length - done,
-          this.#at,
-        );
-        done += bytesWritten;
-        this.#at += bytesWritten;
-        watch.wrote(bytesWritten);
-      }
+      if (this.#direct === undefined) await this.#writeBuffered(bytes);
+      else await this.#direct.write(bytes, this.#at);
     } catch (thrown) {
       throw targetFailure(thrown, this.#path);
     }
+    this.#at += bytes.length;
+    watch.wrote(bytes.length);
   }
 
   skip(lengthBytes: number): Promise<void> {
@@ -95,6 +92,7 @@ class FileTarget implements DumpTarget {
 
   async commit(): Promise<void> {
     try {
+      await this.#direct?.flush();
       await this.#handle.truncate(this.#at);
       await this.#handle.sync();
       await rename(this.#partial, this.#path);
@@ -106,8 +104,17 @@ class FileTarget implements DumpTarget {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#direct?.[Symbol.asyncDispose]();
     await this.#handle.close();
     if (!this.#isCommitted) await rm(this.#partial, { force: true });
+  }
+
+  async #writeBuffered(bytes: Uint8Array): Promise<void> {
+    for (let done = 0; done < bytes.length; ) {
+      const left = bytes.length - done;
+      const { bytesWritten } = await this.#handle.write(bytes, done, left, this.#at + done);
+      done += bytesWritten;
+    }
   }
 }
 
@@ -185,7 +192,8 @@ export async function openFileTarget(path: string): Promise<DumpTarget> {
       return join(folder, `.${basename(final)}.${random}${PARTIAL_END}`);
     });
     const { bavail, bsize } = await statfs(folder);
-    return new FileTarget({ path: final, partial, handle, roomBytes: bavail * bsize });
+    const direct = await DirectWriter.open(handle);
+    return new FileTarget({ path: final, partial, handle, direct, roomBytes: bavail * bsize });
   } catch (thrown) {
     throw targetFailure(thrown, path);
   }

@@ -1,0 +1,151 @@
+import { constants } from 'node:fs';
+import { type FileHandle, open, statfs } from 'node:fs/promises';
+import { ALIGNMENT_BYTES, alignedMemory, errnoOf, MIB } from '../../base/index.ts';
+import { addressOf } from './libc.ts';
+
+/** One write: long enough for any disk. */
+const ROOM_BYTES = 4 * MIB;
+
+/**
+ * Filesystems where bytes past the page cache are stored as all others are: ext2 to ext4, XFS.
+ * Elsewhere (btrfs, bcachefs) such bytes are not compressed.
+ *
+ * @see linux/magic.h
+ */
+const SUITABLE = new Set([0xef53, 0x58465342]);
+
+/** Bytes that lie one behind the other in a file, and wait for their write. */
+interface Piece {
+  /** What is in `room` begins as far behind its start as the file's offset behind a whole block. */
+  readonly room: Buffer;
+  readonly offsetBytes: number;
+  lengthBytes: number;
+}
+
+/**
+ * Writes a file past the page cache: what is written once and not read again soon costs no copy
+ * into fresh pages, and nothing is left to write when the file is synced.
+ *
+ * Bytes may be written anywhere; what follows what came before goes out in long pieces, one of them
+ * under way while the next is filled. The ends of a run that fill no block go through the cache.
+ */
+export class DirectWriter implements AsyncDisposable {
+  readonly #direct: FileHandle;
+  readonly #buffered: FileHandle;
+  /** Rooms that nothing is in. */
+  readonly #idle: Buffer[] = [];
+  #isRefused = false;
+  #piece: Piece | undefined;
+  #underWay: Promise<void> = Promise.resolve();
+
+  private constructor(direct: FileHandle, buffered: FileHandle) {
+    this.#direct = direct;
+    this.#buffered = buffered;
+  }
+
+  /**
+   * @param buffered the file, open for writing; its owner closes it
+   * @returns undefined where the file's filesystem does not suit
+   */
+  static async open(buffered: FileHandle): Promise<DirectWriter | undefined> {
+    const path = `/proc/self/fd/${buffered.fd}`;
+    const { type } = await statfs(path);
+    if (!SUITABLE.has(type)) return undefined;
+    try {
+      const direct = await open(path, constants.O_WRONLY | constants.O_DIRECT);
+      return new DirectWriter(direct, buffered);
+    } catch (thrown) {
+      if (errnoOf(thrown) === 'EINVAL') return undefined;
+      throw thrown;
+    }
+  }
+
+  /**
+   * Takes bytes; the caller may use their memory again when this returns.
+   *
+   * @throws what a write threw, also one of earlier bytes
+   */
+  async write(bytes: Uint8Array, offsetBytes: number): Promise<void> {
+    for (let done = 0; done < bytes.length; ) {
+      done += await this.#take(bytes.subarray(done), offsetBytes + done);
+    }
+  }
+
+  /** Waits until the file has all that was taken; only a sync makes it durable. */
+  async flush(): Promise<void> {
+    await this.#send();
+    await this.#underWay;
+  }
+
+  /** Drops what was taken and not written yet. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#piece = undefined;
+    await this.#underWay.catch(() => undefined);
+    await this.#direct.close();
+  }
+
+  /** @returns how many of the bytes found room */
+  async #take(bytes: Uint8Array, offsetBytes: number): Promise<number> {
+    const before = this.#piece;
+    if (before !== undefined && before.offsetBytes + before.lengthBytes !== offsetBytes) {
+      await this.#send();
+    }
+    this.#piece ??= { room: this.#takeRoom(), offsetBytes, lengthBytes: 0 };
+    const piece = this.#piece;
+    const at = (piece.offsetBytes % ALIGNMENT_BYTES) + piece.lengthBytes;
+    const taken = bytes.subarray(0, ROOM_BYTES - at);
+    piece.room.set(taken, at);
+    piece.lengthBytes += taken.length;
+    if (at + taken.length === ROOM_BYTES) await this.#send();
+    return taken.length;
+  }
+
+  /** Begins to write the piece that is being filled, once the one before is written. */
+  async #send(): Promise<void> {
+    const piece = this.#piece;
+    this.#piece = undefined;
+    await this.#underWay;
+    if (piece === undefined) return;
+    this.#underWay = this.#writePiece(piece).finally(() => this.#idle.push(piece.room));
+    // Whoever waits for it next hears of it.
+    this.#underWay.catch(() => undefined);
+  }
+
+  #takeRoom(): Buffer {
+    return (
+      this.#idle.pop() ??
+      alignedMemory(ROOM_BYTES, addressOf, (length) => Buffer.allocUnsafeSlow(length))
+    );
+  }
+
+  async #writePiece({ room, offsetBytes, lengthBytes }: Piece): Promise<void> {
+    const start = offsetBytes % ALIGNMENT_BYTES;
+    const end = start + lengthBytes;
+    for (let at = start; at < end; ) {
+      const wholeEnd = end - (end % ALIGNMENT_BYTES);
+      const isWhole = at % ALIGNMENT_BYTES === 0 && at < wholeEnd && !this.#isRefused;
+      const nextBlock = at - (at % ALIGNMENT_BYTES) + ALIGNMENT_BYTES;
+      const to = isWhole ? wholeEnd : this.#isRefused ? end : Math.min(nextBlock, end);
+      at += await this.#writeAt(room.subarray(at, to), {
+        offsetBytes: offsetBytes - start + at,
+        isWhole,
+      });
+    }
+  }
+
+  /** @returns how many bytes were written: none where the file takes no direct writes after all */
+  async #writeAt(
+    bytes: Buffer,
+    { offsetBytes, isWhole }: { readonly offsetBytes: number; readonly isWhole: boolean },
+  ): Promise<number> {
+    const handle = isWhole ? this.#direct : this.#buffered;
+    try {
+      const { bytesWritten } = await handle.write(bytes, 0, bytes.length, offsetBytes);
+      return bytesWritten;
+    } catch (thrown) {
+      if (!isWhole || errnoOf(thrown) !== 'EINVAL') throw thrown;
+      this.#isRefused = true;
+      return 0;
+    }
+  }
+}
