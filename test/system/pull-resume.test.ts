@@ -107,7 +107,8 @@ describe('snapshot pull after one that was cut', { skip: missing ?? false }, () 
     using disk = filled();
     const folder = daemonFolder(disk.scratch);
     try {
-      const { env, end } = await folder.start();
+      const library = await folder.start();
+      const { env } = library;
       const words = ['snapshot', 'pull', 'ssh://root-device', '--name', 'golden', '--json'];
       const report = join(disk.scratch, 'report');
       await cutAndGoneOn(disk, (...options) => {
@@ -122,7 +123,7 @@ describe('snapshot pull after one that was cut', { skip: missing ?? false }, () 
       const { status, stderr } = await startIngot(download, { env }).ended;
       assert.equal(status, 0, stderr);
       assertSame(disk, output);
-      await end('SIGTERM');
+      await library.end('SIGTERM');
     } finally {
       folder.killAll();
     }
