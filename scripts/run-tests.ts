@@ -7,6 +7,7 @@
  */
 import { spawn } from 'node:child_process';
 import { globSync } from 'node:fs';
+import { NODE_FLAGS } from '../src/base/index.ts';
 
 const KINDS = {
   unit: [
@@ -36,8 +37,7 @@ if (kind === 'system' && !isRoot) {
 }
 const test = [
   process.execPath,
-  '--no-maglev',
-  '--disable-warning=ExperimentalWarning',
+  ...NODE_FLAGS,
   '--test',
   // A guest without KVM takes its time for each step.
   `--test-timeout=${kind === 'guest' ? 900_000 : 300_000}`,

@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { importProblems } from '../scripts/import-guard.ts';
-import { FAILURES } from '../src/base/index.ts';
+import { FAILURES, NODE_FLAGS } from '../src/base/index.ts';
 
 const root = join(import.meta.dirname, '..');
 
@@ -186,6 +186,13 @@ describe('the house', () => {
 });
 
 describe('the entry point', () => {
+  test('starts Node with the flags that its children have', () => {
+    for (const file of ['bin/ingot', 'src/start/bundle/main.ts']) {
+      const text = readFileSync(join(root, file), 'utf8');
+      for (const flag of NODE_FLAGS) assert.ok(text.includes(flag), `${flag} in ${file}`);
+    }
+  });
+
   test('ingot runs from any folder, also through a link', () => {
     const folder = mkdtempSync(join(tmpdir(), 'ingot-link-'));
     try {

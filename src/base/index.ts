@@ -14,6 +14,7 @@ export {
 export type { FileDigest } from './file-digest.ts';
 export { ID_PREFIXES, type Id, type IdPrefix, isId, newId } from './ids.ts';
 export { type Log, type LogFacts, silentLog } from './log.ts';
+export { NODE_FLAGS } from './node-flags.ts';
 export { noProgress, type OnProgress, type ProgressReport } from './progress.ts';
 export { MARK_BYTES, SecretMarks } from './secret-marks.ts';
 export {

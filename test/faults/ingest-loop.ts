@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { systemClock } from '../../src/base/index.ts';
+import { NODE_FLAGS, systemClock } from '../../src/base/index.ts';
 import { DirectoryLibrary } from '../../src/keep/index.ts';
 import { bytesOf, ingest, segmentOf } from '../contracts/ingest-session.ts';
 import { ACCOUNT, partsIn, readDisk } from '../contracts/test-library.ts';
@@ -91,19 +91,15 @@ export async function startIngestLoop(
 ): Promise<IngestLoop> {
   // The image behind the last one that was told may be there: it was killed before it could say so.
   const from = Math.max(0, ...told.made.keys()) + 2;
-  const child = spawn(
-    process.execPath,
-    ['--no-maglev', '--disable-warning=ExperimentalWarning', file],
-    {
-      env: {
-        ...process.env,
-        INGOT_LOOP_FOLDER: folder,
-        INGOT_LOOP_FROM: String(from),
-        INGOT_LOOP_KIND: kind,
-      },
-      stdio: ['ignore', 'pipe', 'ignore'],
+  const child = spawn(process.execPath, [...NODE_FLAGS, file], {
+    env: {
+      ...process.env,
+      INGOT_LOOP_FOLDER: folder,
+      INGOT_LOOP_FROM: String(from),
+      INGOT_LOOP_KIND: kind,
     },
-  );
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
   const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
   const ended = once(lines, 'close').then(() => undefined);
   lines.on('line', (line) => {

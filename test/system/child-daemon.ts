@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { NODE_FLAGS } from '../../src/base/index.ts';
 
 const main = join(import.meta.dirname, '../../src/start/cli/main.ts');
 
@@ -45,7 +46,7 @@ export function daemonFolder(folder: string, under: readonly string[] = []): Dae
     },
     async start(...options) {
       const serve = ['serve', '--data', data, '--listen', '127.0.0.1:0', '--engine', 'zlib'];
-      const node = [process.execPath, '--no-maglev', '--disable-warning=ExperimentalWarning', main];
+      const node = [process.execPath, ...NODE_FLAGS, main];
       const [program = '', ...argv] = [...under, ...node, ...serve, ...options];
       const child = spawn(program, argv, { env, stdio: ['ignore', 'pipe', 'pipe'] });
       running.add(child);

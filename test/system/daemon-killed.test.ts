@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { FAILURES, isFailure, noProgress } from '../../src/base/index.ts';
+import { FAILURES, isFailure, NODE_FLAGS, noProgress } from '../../src/base/index.ts';
 import { DaemonClient } from '../../src/start/client/daemon-client.ts';
 import { runJob } from '../../src/start/client/follow-job.ts';
 import { HttpIngestTarget } from '../../src/start/client/http-ingest-target.ts';
@@ -113,7 +113,7 @@ describe('a daemon that hangs (SIGSTOP)', () => {
       const argv = ['serve', '--data', join(folder, 'data'), '--listen', '127.0.0.1:0'];
       const second = spawnSync(
         process.execPath,
-        ['--no-maglev', '--disable-warning=ExperimentalWarning', main, ...argv, '--engine', 'zlib'],
+        [...NODE_FLAGS, main, ...argv, '--engine', 'zlib'],
         { env, encoding: 'utf8', timeout: 20_000 },
       );
       assert.equal(second.status, FAILURES['library-busy'].exit, second.stderr);

@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errnoOf } from '../../src/base/index.ts';
+import { errnoOf, NODE_FLAGS } from '../../src/base/index.ts';
 import { run } from './loop-filesystem.ts';
 
 const MAIN = join(import.meta.dirname, '../../src/start/cli/main.ts');
@@ -47,15 +47,11 @@ export function startIngot(
   } = {},
 ): RunningCommand {
   const input = openSync(stdin, 'r');
-  const child = spawn(
-    process.execPath,
-    ['--no-maglev', '--disable-warning=ExperimentalWarning', MAIN, ...args],
-    {
-      detached: true,
-      stdio: [input, stdout, stderr],
-      env: { ...process.env, ...env },
-    },
-  );
+  const child = spawn(process.execPath, [...NODE_FLAGS, MAIN, ...args], {
+    detached: true,
+    stdio: [input, stdout, stderr],
+    env: { ...process.env, ...env },
+  });
   closeSync(input);
   let said = '';
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {

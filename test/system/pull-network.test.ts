@@ -66,14 +66,7 @@ function pullWords(user: string, disk: LoopFilesystem, ...options: string[]): st
 }
 
 function startHere(words: readonly string[], stdout: number | 'ignore' = 'ignore') {
-  const argv = [
-    ...network.prefix,
-    process.execPath,
-    '--no-maglev',
-    '--disable-warning=ExperimentalWarning',
-    MAIN,
-    ...words,
-  ];
+  const argv = [...network.prefix, process.execPath, ...NODE_FLAGS, MAIN, ...words];
   const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', stdout, 'pipe'] });
   let stderr = '';
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
@@ -164,3 +157,5 @@ def read(fd):
 status = pty.spawn(sys.argv[3:], read)
 sys.exit(os.waitstatus_to_exitcode(status))
 `;
+
+import { NODE_FLAGS } from '../../src/base/index.ts';

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { fstatSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { type Clock, IngotError, isFailure } from '../../base/index.ts';
+import { type Clock, IngotError, isFailure, NODE_FLAGS } from '../../base/index.ts';
 import type { FreezeGuard, FreezeLimits } from '../freeze.ts';
 import { recordFreeze } from './frozen-record.ts';
 import { thawFilesystem } from './libc.ts';
@@ -256,17 +256,13 @@ export async function startFreezeGuard(
   { limits, clock }: { readonly limits: FreezeLimits; readonly clock: Clock },
 ): Promise<FreezeGuard> {
   const devices = mounts.map(({ fd }) => String(fstatSync(fd, { bigint: true }).dev));
-  const child = spawn(
-    process.execPath,
-    ['--no-maglev', '--disable-warning=ExperimentalWarning', GUARD_PROGRAM, ...devices],
-    {
-      // A session of its own: a signal to the capture's process group does not reach it.
-      detached: true,
-      stdio: ['pipe', 'pipe', 'ignore', ...mounts.map(({ fd }) => fd)],
-      cwd: '/',
-      env: {},
-    },
-  );
+  const child = spawn(process.execPath, [...NODE_FLAGS, GUARD_PROGRAM, ...devices], {
+    // A session of its own: a signal to the capture's process group does not reach it.
+    detached: true,
+    stdio: ['pipe', 'pipe', 'ignore', ...mounts.map(({ fd }) => fd)],
+    cwd: '/',
+    env: {},
+  });
   const started = await Promise.race([once(child, 'spawn'), once(child, 'error')]).catch(
     (thrown: unknown) => [thrown],
   );

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { errnoOf, IngotError } from '../../../base/index.ts';
+import { errnoOf, IngotError, NODE_FLAGS } from '../../../base/index.ts';
 import { formatName } from '../../image-files/file-name.ts';
 import type { GeneralizeStep } from '../plan.ts';
 import type { FilesystemInFile } from './e2fsprogs.ts';
@@ -76,12 +76,7 @@ interface Editor extends AsyncDisposable {
 }
 
 function startEditor(signal: AbortSignal): Editor {
-  const program = [
-    process.execPath,
-    '--no-maglev',
-    '--disable-warning=ExperimentalWarning',
-    PROGRAM,
-  ];
+  const program = [process.execPath, ...NODE_FLAGS, PROGRAM];
   const child: ChildProcessByStdio<Writable, Readable, Readable> = spawn(
     'unshare',
     ['--mount', '--propagation', 'private', '--', ...program],
