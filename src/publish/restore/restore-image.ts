@@ -10,8 +10,11 @@ import { BatchWriter } from './write-batch.ts';
 /** Batches that are compared, fetched and decoded at once. */
 const BATCHES_AT_ONCE = 4;
 
-/** Batches that are read back at once: a device with a queue wants more than one read. */
-const VERIFIED_AT_ONCE = 8;
+/**
+ * Batches that are read back at once: a device with a queue wants more than one read. The workers
+ * lend so many buffers.
+ */
+const VERIFIED_AT_ONCE = 6;
 
 /** Batches that are written meanwhile. */
 const WRITES_AT_ONCE = 2;
