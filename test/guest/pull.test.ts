@@ -103,7 +103,8 @@ function stopWriter(): void {
 }
 
 function written(): number {
-  return Number(guest.run('cat /tmp/written'));
+  // It is empty for a moment whenever it is written.
+  return Number(guest.run('until n=$(cat /tmp/written) && [ -n "$n" ]; do :; done; echo $n'));
 }
 
 /** Every file that no writer touches, with its digest. */

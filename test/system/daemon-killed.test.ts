@@ -114,7 +114,7 @@ describe('a daemon that hangs (SIGSTOP)', () => {
       const second = spawnSync(
         process.execPath,
         [...NODE_FLAGS, main, ...argv, '--engine', 'zlib'],
-        { env, encoding: 'utf8', timeout: 20_000 },
+        { env, encoding: 'utf8', timeout: 120_000 },
       );
       assert.equal(second.status, FAILURES['library-busy'].exit, second.stderr);
     } finally {

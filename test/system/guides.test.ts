@@ -72,7 +72,7 @@ test('every command of the guide to golden images works, in order', async (t) =>
     cwd: folder,
     env,
     encoding: 'utf8',
-    timeout: 120_000,
+    timeout: 270_000,
   });
   assert.equal(play.status, 0, `${play.stdout}\n${play.stderr}`);
 

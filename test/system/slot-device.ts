@@ -97,7 +97,7 @@ export function slotDevice({
         {
           encoding: 'utf8',
           env: { PATH: '/opt:/usr/sbin:/usr/bin:/sbin:/bin' },
-          timeout: 60_000,
+          timeout: 240_000,
         },
       );
       if (done.status !== 0) throw new Error(`mender ended with ${done.status}: ${done.stderr}`);
