@@ -177,6 +177,30 @@ describe('a power cut', () => {
       assert.ok(operation > 8, `${name} has ${operation - 1} operations`);
     });
   }
+  test('at any operation of the making of a library leaves one that can be used', async () => {
+    let operation = 1;
+    for (let wasCut = true; wasCut; operation += 1) {
+      const story: Story = { acknowledged: new Map(), destroyed: new Set(), open: new Map() };
+      const world = new SimulatedLibrary(operation);
+      world.machine.cutAt = operation;
+      wasCut = await world.open().then(
+        () => false,
+        (thrown) => {
+          assert.ok(thrown instanceof PowerCut || isFailure(thrown), String(thrown));
+          return true;
+        },
+      );
+      const context = `operation ${operation}: ${world.machine.history.at(-1)}`;
+      await world.restart().catch((cause: unknown) => {
+        throw new Error(context, { cause });
+      });
+      await take(world, story, 'first', FIRST);
+      await checkWorld(world, story, context);
+      await world.end();
+    }
+    assert.ok(operation > 8, `${operation - 1} operations`);
+  });
+
   test('at a random operation leaves every acknowledged image whole, with many seeds', async () => {
     const names = Object.keys(ACTS);
     const seeds = Number(process.env['INGOT_FAULT_SEEDS'] ?? 20);
