@@ -21,7 +21,7 @@ const LOOKED_BYTES = RUNS * RUN_BYTES;
 
 /** How many times likelier two bytes of a chunk are the same than two random ones. */
 const MAX_FLAT = 1.2;
-const MAX_MIXED = 10;
+const MAX_MIXED = 8;
 
 /** A flat chunk is stored when as much of its middle does not shrink below the second. */
 const TRIAL_BYTES = 8192;
