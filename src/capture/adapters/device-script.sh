@@ -21,34 +21,49 @@ text() {
 
 # --- the guard: freezes, and thaws whatever happens ---------------------------------------------
 
-# A second, or less when a signal comes. The sleep that is left behind must hold no mount.
-nap() {
-  sleep 1 5<&- 6<&- 7<&- 8<&- 9<&- &
-  wait $!
+# Begins a sleep that `rest` waits for, and that a signal's trap ends. Every flag that a trap sets is
+# looked at between the two, so that no signal is slept over. The sleep must hold no mount, nor the
+# stream: sshd waits for everybody who could still write to it.
+doze() {
+  sleep 1 >/dev/null 5<&- 6<&- 7<&- 8<&- 9<&- &
+  sleeper=$!
 }
 
+rest() {
+  wait $sleeper
+  sleeper=
+}
+
+wake() { [ -z "$sleeper" ] || kill -KILL "$sleeper" 2>/dev/null; }
+
 begin_guard() {
-  missed=0 go=0 over=0
-  trap 'missed=0 go=1' USR1
-  trap 'over=1' USR2
+  missed=0 go=0 over=0 sleeper=
+  trap 'missed=0 go=1; wake' USR1
+  trap 'over=1; wake' USR2
   trap '' HUP INT QUIT TERM PIPE
   exec </dev/null 2>/dev/null 3>&-
   say guarded
+  doze
   while [ $go = 0 ] && [ $over = 0 ] && [ $missed -lt 30 ]; do
-    nap
+    rest
     missed=$((missed + 1))
+    doze
   done
+  wake
   [ $go = 1 ] && [ $over = 0 ]
 }
 
 # Returns when the freeze is to end; fails when it must end because no beat came.
 hold_on() {
   missed=0
+  doze
   while [ $over = 0 ]; do
-    nap
+    rest
     missed=$((missed + 1))
     [ $missed -lt 5 ] || [ $over = 1 ] || return 1
+    doze
   done
+  wake
 }
 
 thaw_mounts() {
@@ -226,7 +241,11 @@ work() {
       beat) ;;
       'look '*) look "${line#look }" ;;
       'open '*) open_device "${line#open }" ;;
-      sync) sync; say ok ;;
+      'sync '*)
+        # Only this filesystem, where sync can.
+        sync -f "${line#sync }" 2>/dev/null || sync
+        say ok
+        ;;
       provides)
         # Nothing where there is no Mender client, or where it knows nothing.
         text "$({ mender-update show-provides || mender show-provides; } </dev/null 2>/dev/null)"
@@ -559,7 +578,7 @@ changes() {
     text lost
   fi
   # It takes a moment, and somebody may be frozen.
-  [ -z "$old" ] || rmdir "$old" 2>/dev/null &
+  [ -z "$old" ] || rmdir "$old" >/dev/null 2>&1 3>&- &
 }
 
 gzip=gzip

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -42,6 +42,17 @@ async function startSession(
   const session = new DeviceSession(channel, new ByteQueue(channel.output), systemClock);
   await session.greeted();
   return session;
+}
+
+/** The id of the mount that a folder lies on. */
+function mountIdOf(path: string): number {
+  const fd = openSync(path, 'r');
+  try {
+    const facts = readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8');
+    return Number(/^mnt_id:\s+(\d+)$/m.exec(facts)?.[1]);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 for (const shell of SHELLS) {
@@ -115,7 +126,26 @@ for (const shell of SHELLS) {
           isFailure(thrown, 'frame-malformed') ||
           (isFailure(thrown, 'source-truncated') && /cannot be read/.test(thrown.message)),
       );
-      await assert.rejects(session.sync());
+      await assert.rejects(session.sync('/'));
+    });
+
+    test('neither a thaw nor the end waits for a sleep of the guard', {
+      timeout: 30_000,
+    }, async () => {
+      const bin = mkdtempSync(join(folder, 'bin-'));
+      const offer = (name: string, words: string): void =>
+        writeFileSync(join(bin, name), `#!/bin/sh\n${words}\n`, { mode: 0o755 });
+      // Nothing is frozen here: what would do it only says so.
+      offer('fsfreeze', 'exit 0');
+      offer('sleep', 'exec /bin/sleep 60');
+      const PATH = `${bin}:${process.env['PATH'] ?? ''}`;
+      await using session = await startSession(shell, { ...process.env, PATH });
+      await session.freeze({
+        kind: 'mounts',
+        mounts: [{ mountId: mountIdOf(folder), mountPoint: folder }],
+      });
+      await session.thaw();
+      await session.end();
     });
 
     test('a mount that is not the one that was meant is not frozen', async () => {

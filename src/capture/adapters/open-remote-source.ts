@@ -154,6 +154,10 @@ function precopyTool({ located, facts }: Opened, request: RemoteRequest): SumToo
   return (['b2sum', 'sha256sum'] as const).find((tool) => facts.tools.has(tool));
 }
 
+async function syncMounts({ session, located }: Omit<Opened, 'facts'>): Promise<void> {
+  for (const { mountPoint } of located.mounts) await session.sync(mountPoint);
+}
+
 function snapshotParts(
   { session, located }: Opened,
   request: RemoteRequest,
@@ -162,7 +166,7 @@ function snapshotParts(
   return {
     reader,
     guard,
-    sync: () => (located.mounts.length > 0 ? session.sync() : Promise.resolve()),
+    sync: () => syncMounts({ session, located }),
     readMap: async (disk, state) => {
       const map = await readDiskMap(disk, { state, sectorBytes: reader.sectorBytes });
       // A live pass of a mounted source is only looked at; the last one is read whole.
@@ -233,6 +237,7 @@ async function openSnapshot(
   const isLarge = isTracked && request.mustSpool !== true;
   const precopy = new Precopy({
     session,
+    sync: () => syncMounts(opened),
     clock: systemClock,
     mirror,
     reader,

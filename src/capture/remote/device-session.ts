@@ -102,8 +102,9 @@ export class DeviceSession implements AsyncDisposable {
     return this.#exchange('provides\n', () => this.#text());
   }
 
-  async sync(): Promise<void> {
-    await this.#exchange('sync\n', () => this.#frame('ok'));
+  /** Writes back what a filesystem of the device holds in memory. */
+  async sync(mountPoint: string): Promise<void> {
+    await this.#exchange(`sync ${oneLine(mountPoint)}\n`, () => this.#frame('ok'));
   }
 
   async flush(): Promise<void> {

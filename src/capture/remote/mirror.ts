@@ -25,14 +25,14 @@ import {
 import { type MirrorSpool, type SpooledFrame, SpoolRecords } from './spool-records.ts';
 import { unpackFrame, type WirePayload } from './wire-payload.ts';
 
-/** Asked for before the first of it is here, and always a batch more: the device never waits. */
+/** Asked for before the first of it is here, two batches in any case: the device never waits. */
 const AHEAD_BYTES = 8 * MIB;
 /** Commands of digests that wait on the device: it begins the next at once. */
 const SUMS_AHEAD = 3;
 /** The device's shell reads its lines byte by byte, up to 4000 of them; a range is about 22. */
 const MAX_SUM_RANGES = 128;
-/** What stays unpacked while it is read, and always two batches: several reads run at once. */
-const MAX_UNPACKED_BYTES = 16 * MIB;
+/** What stays unpacked while it is read, two batches in any case: several reads run at once. */
+const MAX_UNPACKED_BYTES = 18 * MIB;
 
 const pack = promisify(zstdCompress);
 
@@ -149,13 +149,20 @@ export class Mirror {
 
   /** Lends bytes that lie in one range. */
   async lend(offsetBytes: number, lengthBytes: number): Promise<LentBytes | undefined> {
-    const range = this.#ranges[firstBehind(this.#ranges, offsetBytes)];
+    const index = firstBehind(this.#ranges, offsetBytes);
+    const range = this.#ranges[index];
     const end = offsetBytes + lengthBytes;
     if (range === undefined || range.offsetBytes > offsetBytes || endOf(range) < end) {
       return undefined;
     }
     const start = range.startBytes + offsetBytes - range.offsetBytes;
-    const { plain, release } = await this.#unpackedOf(range.batch).lend();
+    const bytes = this.#unpackedOf(range.batch);
+    // Whoever borrows goes on in disk order: the next batch is unpacked meanwhile.
+    let next = index + 1;
+    while (this.#ranges[next]?.batch === range.batch) next += 1;
+    const { batch } = this.#ranges[next] ?? range;
+    if (batch !== range.batch) this.#unpackedOf(batch);
+    const { plain, release } = await bytes.lend();
     return { bytes: plain.subarray(start, start + lengthBytes), release };
   }
 

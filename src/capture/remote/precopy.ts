@@ -15,6 +15,8 @@ const LITTLE_BYTES = 64 * MIB;
 /** What a pre-copy works with. */
 export interface PrecopySetup {
   readonly session: DeviceSession;
+  /** Writes back what the filesystems hold. */
+  readonly sync: () => Promise<void>;
   readonly clock: Clock;
   readonly mirror: Mirror;
   /** What `snapshot` reads through. */
@@ -102,9 +104,9 @@ export class Precopy {
   }
 
   async #refreshLive(): Promise<void> {
-    const { session, mirror } = this.#setup;
+    const { sync, mirror } = this.#setup;
     for (let round = 1; round <= MAX_LIVE_ROUNDS; round++) {
-      await session.sync();
+      await sync();
       const changedBytes = await this.#shown('asking what changed', mirror.lengthBytes, () =>
         mirror.refresh(),
       );
