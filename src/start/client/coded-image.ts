@@ -62,12 +62,15 @@ export async function openRemotePayload(
   client: DaemonClient,
   id: Id<'img'>,
 ): Promise<RemotePayload> {
+  // Asked together; an image that is not there is told by the first.
+  const ending = remoteFileEnd(client, id, 'gzip', GZIP_TRAILER_BYTES);
+  ending.catch(() => undefined);
   const image = await client.image(id);
   const digest = image.plainDigest ?? parseDigest(await client.imageDigest(id));
   if (digest === undefined) {
     throw new IngotError('daemon-protocol', `the daemon tells no digest of ${id}`, { id });
   }
-  const { file, end } = await remoteFileEnd(client, id, 'gzip', GZIP_TRAILER_BYTES);
+  const { file, end } = await ending;
   return {
     name: payloadName(image),
     sizeBytes: image.virtualSizeBytes,

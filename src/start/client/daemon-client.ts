@@ -45,6 +45,7 @@ export class DaemonClient implements Disposable {
   readonly #signal: AbortSignal | undefined;
   #isLengthless = false;
   #token: { readonly text: string; readonly renewAt: number } | undefined;
+  #asking: Promise<string> | undefined;
 
   /** @param signal ends every call of this client */
   constructor(profile: Profile, signal: AbortSignal | undefined) {
@@ -241,10 +242,18 @@ export class DaemonClient implements Disposable {
     });
   }
 
+  /** Calls that are made at once wait for one token. */
   async #bearer(): Promise<string> {
     if (this.#token !== undefined && performance.now() < this.#token.renewAt) {
       return this.#token.text;
     }
+    this.#asking ??= this.#askForToken().finally(() => {
+      this.#asking = undefined;
+    });
+    return await this.#asking;
+  }
+
+  async #askForToken(): Promise<string> {
     const { client, secret } = this.#profile;
     const answer = await this.#connection.call({
       method: 'POST',
