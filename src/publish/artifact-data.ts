@@ -46,6 +46,13 @@ export interface ArtifactPayload {
     readonly signal: AbortSignal | undefined;
     readonly onBytes: (doneBytes: number) => void;
   }) => Promise<FileDigest>;
+  /**
+   * Codes the file as a compressor for gzip would, in pieces of `MAX_CHUNK_BYTES`, from readings of
+   * its own; goes with {@link digestApart}, whose CRC tells whether both read the same.
+   *
+   * @returns pieces in order; a segment is valid until the next piece is asked for
+   */
+  readonly codeApart?: () => AsyncIterable<CodedPiece>;
 }
 
 /** How the data part is compressed; no compressor goes with `none`. */
@@ -61,8 +68,8 @@ interface PlainPiece {
 }
 
 /** A segment, or so many zeros. */
-interface CodedPiece {
-  /** Memory that nobody else has; undefined for zeros. */
+export interface CodedPiece {
+  /** Memory that nobody else has, or that threads share; undefined for zeros. */
   readonly own: Uint8Array | undefined;
   readonly crc32: number;
   readonly plainBytes: number;
@@ -157,18 +164,16 @@ async function* segmentJobs(
   }
 }
 
-/** Codes pieces as one gzip member; zeros that follow each other become one run. */
+/** Puts pieces into one gzip member; zeros that follow each other become one run. */
 async function* asGzip(
-  pieces: AsyncIterable<PlainPiece>,
+  pieces: AsyncIterable<CodedPiece>,
   compressor: StreamCompressor,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   yield compressor.header;
   let plainCrc32 = 0;
   let lengthBytes = 0;
   let zeroBytes = 0;
-  for await (const piece of inOrder(segmentJobs(pieces, compressor), run, {
-    limit: compressor.piecesInFlight,
-  })) {
+  for await (const piece of pieces) {
     plainCrc32 = combineCrc32(plainCrc32, piece.crc32, piece.plainBytes);
     lengthBytes += piece.plainBytes;
     if (piece.own === undefined) {
@@ -224,7 +229,32 @@ export function codeData(
 ): AsyncIterable<Uint8Array> {
   const pieces = plainPieces(layout, bodies);
   if (compression === 'none' || compressor === undefined) return bytesOf(pieces);
-  return compression === 'gzip' ? asGzip(pieces, compressor) : asFrames(pieces, compressor);
+  if (compression !== 'gzip') return asFrames(pieces, compressor);
+  const limit = compressor.piecesInFlight;
+  return asGzip(inOrder(segmentJobs(pieces, compressor), run, { limit }), compressor);
+}
+
+/**
+ * The same as {@link codeData} for one file that is coded by others, with gzip.
+ *
+ * @param body the pieces of the file that `layout` was made for
+ */
+export function codeDataApart(
+  layout: DataLayout,
+  body: AsyncIterable<CodedPiece>,
+  compressor: StreamCompressor,
+): AsyncIterable<Uint8Array> {
+  const frame = (bytes: Buffer): CodedPiece => ({
+    own: storedSegment(bytes),
+    crc32: compressor.crc32(bytes),
+    plainBytes: bytes.length,
+  });
+  async function* pieces(): AsyncGenerator<CodedPiece, void, undefined> {
+    for (const bytes of layout.before) yield frame(bytes);
+    yield* body;
+    yield frame(layout.end);
+  }
+  return asGzip(pieces(), compressor);
 }
 
 /**
@@ -246,15 +276,17 @@ export async function codeSmall(
 /**
  * Passes a payload on and checks that it has the length that its tar header promises.
  *
+ * @param lengthOf tells the plain length of a piece
  * @throws IngotError `source-size-mismatch`
  */
-export async function* exactly(
-  source: AsyncIterable<Buffer>,
+export async function* exactly<T>(
+  source: AsyncIterable<T>,
   { name, sizeBytes }: { readonly name: string; readonly sizeBytes: number },
-): AsyncGenerator<Buffer, void, undefined> {
+  lengthOf: (piece: T) => number,
+): AsyncGenerator<T, void, undefined> {
   let gotBytes = 0;
   for await (const piece of source) {
-    gotBytes += piece.length;
+    gotBytes += lengthOf(piece);
     if (gotBytes > sizeBytes) break;
     yield piece;
   }

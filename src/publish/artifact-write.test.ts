@@ -6,7 +6,7 @@ import { inPieces, smallHeader } from '../../test/support/small-artifact.ts';
 import { digestOf, type FileDigest, isFailure, MIB } from '../base/index.ts';
 import { GZIP_HEADER, gzipTrailer, MAX_CHUNK_BYTES, readArtifact } from '../bytes/index.ts';
 import type { StreamCompressor } from '../capture/index.ts';
-import type { ArtifactPayload } from './artifact-data.ts';
+import type { ArtifactPayload, CodedPiece } from './artifact-data.ts';
 import { type ArtifactTarget, type WriteArtifactRequest, writeArtifact } from './artifact-write.ts';
 import { makeZeros } from './known-zeros.ts';
 import { ReusedBuffers } from './reused-buffers.ts';
@@ -56,6 +56,16 @@ function payloadOf(body: Buffer, changes: Partial<ArtifactPayload> = {}) {
     ...changes,
   };
   return { payload, opened };
+}
+
+/** The pieces of a file as threads code them, zeros apart. */
+async function* codedPieces(plain: Buffer): AsyncGenerator<CodedPiece, void, undefined> {
+  for (let at = 0; at < plain.length; at += MAX_CHUNK_BYTES) {
+    const piece = plain.subarray(at, at + MAX_CHUNK_BYTES);
+    const isZeros = piece.equals(Buffer.alloc(piece.length));
+    const own = isZeros ? undefined : Buffer.from(await gzip.encode(piece));
+    yield { own, crc32: crc32(piece), plainBytes: piece.length };
+  }
 }
 
 function requestOf(
@@ -145,7 +155,11 @@ describe('writing an artifact', () => {
   test('compares what it read with what the digest was computed of', async () => {
     const large = Buffer.concat([body, Buffer.alloc(16 * MIB, 'large')]);
     const right = { digest: digestOf(large), crc32: crc32(large), sizeBytes: large.length };
-    const write = async (found: FileDigest, canPatch: boolean): Promise<Buffer> => {
+    const write = async (
+      found: FileDigest,
+      canPatch: boolean,
+      codeApart?: ArtifactPayload['codeApart'],
+    ): Promise<Buffer> => {
       let stopped: AbortSignal | undefined;
       const { payload } = payloadOf(large, {
         digestApart: async ({ signal, onBytes }) => {
@@ -153,6 +167,7 @@ describe('writing an artifact', () => {
           onBytes(large.length);
           return found;
         },
+        ...(codeApart === undefined ? {} : { codeApart }),
       });
       const target = new MemoryTarget({ canPatch });
       try {
@@ -164,18 +179,43 @@ describe('writing an artifact', () => {
     };
     const plain = new MemoryTarget({ canPatch: true });
     await writeArtifact(requestOf(payloadOf(large).payload), plain);
-    for (const canPatch of [true, false]) {
-      assert.ok((await write(right, canPatch)).equals(plain.bytes));
+    for (const [canPatch, codeApart] of [
+      [true, undefined],
+      [false, undefined],
+      [true, () => codedPieces(large)],
+      [false, () => codedPieces(large)],
+    ] as const) {
+      assert.ok((await write(right, canPatch, codeApart)).equals(plain.bytes));
       for (const wrong of [
         { ...right, crc32: right.crc32 ^ 1 },
         { ...right, sizeBytes: right.sizeBytes - 1 },
       ]) {
         await assert.rejects(
-          write(wrong, canPatch),
+          write(wrong, canPatch, codeApart),
           (thrown) =>
             isFailure(thrown, 'content-changed') || isFailure(thrown, 'source-size-mismatch'),
         );
       }
+    }
+  });
+
+  test('takes no file that was coded elsewhere with another length or content', async () => {
+    const large = Buffer.alloc(17 * MIB, 'large');
+    const found = { digest: digestOf(large), crc32: crc32(large), sizeBytes: large.length };
+    for (const [coded, code] of [
+      [large.subarray(0, -1), 'content-changed'],
+      [Buffer.concat([large, Buffer.from('x')]), 'source-size-mismatch'],
+      [Buffer.from(large).fill('other', 5 * MIB, 6 * MIB), 'content-changed'],
+    ] as const) {
+      const { payload, opened } = payloadOf(large, {
+        digestApart: () => Promise.resolve(found),
+        codeApart: () => codedPieces(coded),
+      });
+      await assert.rejects(
+        writeArtifact(requestOf(payload), new MemoryTarget({ canPatch: true })),
+        (thrown) => isFailure(thrown, code),
+      );
+      assert.equal(opened.times, 0);
     }
   });
 

@@ -12,6 +12,7 @@ import {
 import {
   type ArtifactPayload,
   codeData,
+  codeDataApart,
   codeSmall,
   type DataCoding,
   exactly,
@@ -99,9 +100,18 @@ class ArtifactWriter {
   }
 
   #coded(reader: PayloadReader): AsyncIterable<Uint8Array> {
-    const bodies = this.#request.payloads.map(({ name }, i) =>
-      exactly(reader.read(i), { name, sizeBytes: this.#sizes[i] ?? 0 }),
-    );
+    const facts = this.#request.payloads.map(({ name }, i) => ({
+      name,
+      sizeBytes: this.#sizes[i] ?? 0,
+    }));
+    const { compressor } = this.#request;
+    const [only, ...others] = facts;
+    const coded = others.length === 0 ? reader.readCoded(0) : undefined;
+    if (only !== undefined && coded !== undefined && compressor !== undefined) {
+      const body = exactly(coded, only, (piece) => piece.plainBytes);
+      return codeDataApart(this.#layout, body, compressor);
+    }
+    const bodies = facts.map((fact, i) => exactly(reader.read(i), fact, (piece) => piece.length));
     return codeData(this.#layout, bodies, this.#request);
   }
 

@@ -1,4 +1,4 @@
-export type { ArtifactPayload, DataCoding } from './artifact-data.ts';
+export type { ArtifactPayload, CodedPiece, DataCoding } from './artifact-data.ts';
 export { type CodedPayload, writeArtifactOfSegments } from './artifact-of-segments.ts';
 export { type ArtifactRewrite, rewriteHeader } from './artifact-rewrite.ts';
 export {
@@ -45,6 +45,7 @@ export { makeZeros } from './known-zeros.ts';
 export type { PublishedFile } from './published-file.ts';
 export { publishRaw } from './raw.ts';
 export { publishRawGz } from './raw-gz.ts';
+export { inOrder } from './restore/in-order.ts';
 export { OpenImageFeed } from './restore/open-image-feed.ts';
 export { PlainChunks } from './restore/plain-chunks.ts';
 export {

@@ -10,7 +10,12 @@ import {
   type OnProgress,
 } from '../base/index.ts';
 import { combineCrc32, crc32OfZeros } from '../bytes/index.ts';
-import { type ArtifactPayload, type DataCoding, keptBytesOf } from './artifact-data.ts';
+import {
+  type ArtifactPayload,
+  type CodedPiece,
+  type DataCoding,
+  keptBytesOf,
+} from './artifact-data.ts';
 import { isKnownZeros } from './known-zeros.ts';
 
 /** What a reader of payloads must know of the artifact. */
@@ -61,7 +66,24 @@ export class PayloadReader {
   /** Yields the bytes of one payload; its digest and size are there when it has ended. */
   read(index: number): AsyncGenerator<Buffer, void, undefined> {
     const apart = this.#apartOf(index);
-    return apart === undefined ? this.#readHashing(index) : this.#readBeside(index, apart);
+    if (apart === undefined) return this.#readHashing(index);
+    const { signal, payloads } = this.#request;
+    const keptBytes = keptBytesOf(this.#request);
+    const allocate = (bytes: number): Buffer => Buffer.allocUnsafeSlow(bytes);
+    const pieces = payloads[index]?.open({ signal, keptBytes, allocate }) ?? [];
+    return this.#readBeside(index, apart, pieces, (sum, piece) => sum.add(piece));
+  }
+
+  /**
+   * Yields one payload as segments, where others can read and code it for gzip while its digest is
+   * computed; its digest and size are there when it has ended.
+   */
+  readCoded(index: number): AsyncGenerator<CodedPiece, void, undefined> | undefined {
+    const apart = this.#apartOf(index);
+    const { codeApart } = this.#request.payloads[index] ?? {};
+    const isGzip = this.#request.compression === 'gzip';
+    if (apart === undefined || codeApart === undefined || !isGzip) return undefined;
+    return this.#readBeside(index, apart, codeApart(), (sum, piece) => sum.addCoded(piece));
   }
 
   #apartOf(index: number): ArtifactPayload['digestApart'] | undefined {
@@ -92,10 +114,12 @@ export class PayloadReader {
   }
 
   /** Reads while the digest is computed from a reading of its own, and compares both. */
-  async *#readBeside(
+  async *#readBeside<T>(
     index: number,
     apart: NonNullable<ArtifactPayload['digestApart']>,
-  ): AsyncGenerator<Buffer, void, undefined> {
+    pieces: AsyncIterable<T> | Iterable<T>,
+    add: (sum: PayloadSum, piece: T) => void,
+  ): AsyncGenerator<T, void, undefined> {
     const stop = new AbortController();
     const { signal } = this.#request;
     const startBytes = this.#doneBytes;
@@ -112,13 +136,10 @@ export class PayloadReader {
     });
     // Whoever stops reading before does not care.
     hashing.catch(() => undefined);
-    const keptBytes = keptBytesOf(this.#request);
-    const allocate = (bytes: number): Buffer => Buffer.allocUnsafeSlow(bytes);
-    const payload = this.#request.payloads[index];
     try {
-      for await (const piece of payload?.open({ signal, keptBytes, allocate }) ?? []) {
+      for await (const piece of pieces) {
         signal?.throwIfAborted();
-        sum.add(piece);
+        add(sum, piece);
         tell();
         yield piece;
       }
@@ -169,6 +190,11 @@ class PayloadSum {
     }
     this.#addZeros();
     this.#value = combineCrc32(this.#value, this.#crc32(piece), piece.length);
+  }
+
+  addCoded({ crc32: pieceCrc32, plainBytes }: CodedPiece): void {
+    this.sizeBytes += plainBytes;
+    this.#value = combineCrc32(this.#value, pieceCrc32, plainBytes);
   }
 
   crc32(): number {

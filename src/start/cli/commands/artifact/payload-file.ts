@@ -1,4 +1,4 @@
-import { createReadStream, fstatSync } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { errnoOf, IngotError } from '../../../../base/index.ts';
@@ -10,9 +10,9 @@ import {
   MAGIC_BYTES,
   sniffCompression,
 } from '../../../../bytes/index.ts';
-import { nextData } from '../../../../capture/adapters/libc.ts';
 import { type ArtifactPayload, makeZeros, ReusedBuffers } from '../../../../publish/index.ts';
-import { apartDigestOf } from './payload-digest.ts';
+import { Holes } from './file-holes.ts';
+import { apartOf } from './payload-digest.ts';
 
 const READ_BYTES = 1024 * 1024;
 /** A root filesystem's mode says nothing; it must not depend on the umask of who made the file. */
@@ -36,31 +36,6 @@ interface ReadOptions {
   readonly keptBytes?: number;
   /** Gives memory for what is read. */
   readonly allocate?: (sizeBytes: number) => Buffer;
-}
-
-/** Tells holes of a file, so that nobody reads 20 GiB of zeros. */
-class Holes {
-  readonly #fd: number;
-  readonly #sizeBytes: number;
-  #data: { readonly start: number; readonly end: number };
-
-  constructor(fd: number) {
-    this.#fd = fd;
-    const status = fstatSync(fd);
-    // A device has no holes, and its size is not in its status.
-    this.#sizeBytes = status.isFile() ? status.size : 0;
-    this.#data = { start: 0, end: 0 };
-  }
-
-  /** @returns how many bytes of a hole follow `position`; 0 where there is data, or no file */
-  untilData(position: number): number {
-    if (position >= this.#sizeBytes) return 0;
-    if (position >= this.#data.end) {
-      const end = { start: this.#sizeBytes, end: this.#sizeBytes };
-      this.#data = nextData(this.#fd, position) ?? end;
-    }
-    return Math.max(0, Math.min(this.#data.start, this.#sizeBytes) - position);
-  }
 }
 
 /**
@@ -169,7 +144,7 @@ export async function openRootfsFile(path: string): Promise<ArtifactPayload> {
     mode: ROOTFS_MODE,
     isAugmented: false,
     sizeBytes: status.isFile() && compression === 'none' ? status.size : undefined,
-    ...(status.isFile() && compression === 'none' ? { digestApart: apartDigestOf(path) } : {}),
+    ...(status.isFile() && compression === 'none' ? apartOf(path) : {}),
     open: ({ keptBytes, allocate }) =>
       compression === 'none'
         ? readFilePieces(path, { keptBytes, allocate })
@@ -225,7 +200,7 @@ export async function openModuleFile(path: string, isAugmented: boolean): Promis
     mode: status.mode & 0o777,
     isAugmented,
     sizeBytes: status.isFile() ? status.size : undefined,
-    ...(status.isFile() ? { digestApart: apartDigestOf(path) } : {}),
+    ...(status.isFile() ? apartOf(path) : {}),
     open: ({ keptBytes, allocate }) => readFilePieces(path, { keptBytes, allocate }),
   };
 }

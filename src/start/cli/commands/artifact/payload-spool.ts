@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { IngotError } from '../../../../base/index.ts';
 import { targetFailure } from '../../../../capture/adapters/target-failure.ts';
 import type { ArtifactPayload } from '../../../../publish/index.ts';
-import { apartDigestOf } from './payload-digest.ts';
+import { apartOf } from './payload-digest.ts';
 import { readFilePieces } from './payload-file.ts';
 
 const BLOCK_BYTES = 4096;
@@ -80,7 +80,7 @@ export async function spoolPayload(
       sizeBytes,
       open: ({ keptBytes, allocate: take }) =>
         readFilePieces(nameless, { keptBytes, allocate: take }),
-      digestApart: apartDigestOf(nameless),
+      ...apartOf(nameless),
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
