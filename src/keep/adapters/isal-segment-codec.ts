@@ -16,6 +16,7 @@ import {
   segmentMalformed,
   segmentProbe,
 } from '../chunks/strict-decode.ts';
+import { type StreamMemory, takeStreamMemory } from './isal-stream-memory.ts';
 import { ENGINE_CALLS, LendingPool } from './lending-pool.ts';
 
 /** The ABI that the offsets below belong to. */
@@ -126,7 +127,8 @@ function addressOf(bytes: Uint8Array): bigint {
 /** State of one deflate at a time. */
 class Deflater {
   readonly #library: Library;
-  readonly #stream = new NativeBuffer(DEFLATE_BYTES);
+  readonly #stream: StreamMemory =
+    takeStreamMemory(DEFLATE_BYTES) ?? new NativeBuffer(DEFLATE_BYTES);
   readonly #levelBuf = new NativeBuffer(LEVEL_BUF_BYTES);
 
   constructor(library: Library) {
