@@ -5,6 +5,8 @@ import { addressOf } from './libc.ts';
 
 /** One write: long enough for any disk. */
 const ROOM_BYTES = 4 * MIB;
+/** Writes on their way to the disk while the next is filled. */
+const WRITES_AHEAD = 3;
 
 /**
  * Filesystems where bytes past the page cache are stored as all others are: ext2 to ext4, XFS.
@@ -26,8 +28,8 @@ interface Piece {
  * Writes a file past the page cache: what is written once and not read again soon costs no copy
  * into fresh pages, and nothing is left to write when the file is synced.
  *
- * Bytes may be written anywhere; what follows what came before goes out in long pieces, one of them
- * under way while the next is filled. The ends of a run that fill no block go through the cache.
+ * Bytes may be written anywhere; what follows what came before goes out in long pieces, a
+ * few of them under way while the next is filled. The ends of a run that fill no block go through the cache.
  */
 export class DirectWriter implements AsyncDisposable {
   readonly #direct: FileHandle;
@@ -36,7 +38,8 @@ export class DirectWriter implements AsyncDisposable {
   readonly #idle: Buffer[] = [];
   #isRefused = false;
   #piece: Piece | undefined;
-  #underWay: Promise<void> = Promise.resolve();
+  /** Each settles when its piece is written, the oldest first. */
+  readonly #writing: Promise<void>[] = [];
 
   private constructor(direct: FileHandle, buffered: FileHandle) {
     this.#direct = direct;
@@ -74,13 +77,13 @@ export class DirectWriter implements AsyncDisposable {
   /** Waits until the file has all that was taken; only a sync makes it durable. */
   async flush(): Promise<void> {
     await this.#send();
-    await this.#underWay;
+    while (this.#writing.length > 0) await this.#waitForOldest();
   }
 
   /** Drops what was taken and not written yet. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#piece = undefined;
-    await this.#underWay.catch(() => undefined);
+    await Promise.allSettled(this.#writing);
     await this.#direct.close();
   }
 
@@ -100,15 +103,22 @@ export class DirectWriter implements AsyncDisposable {
     return taken.length;
   }
 
-  /** Begins to write the piece that is being filled, once the one before is written. */
+  /** Begins to write the piece that is being filled, once there are not too many before it. */
   async #send(): Promise<void> {
     const piece = this.#piece;
     this.#piece = undefined;
-    await this.#underWay;
     if (piece === undefined) return;
-    this.#underWay = this.#writePiece(piece).finally(() => this.#idle.push(piece.room));
-    // Whoever waits for it next hears of it.
-    this.#underWay.catch(() => undefined);
+    while (this.#writing.length >= WRITES_AHEAD) await this.#waitForOldest();
+    const written = this.#writePiece(piece).finally(() => this.#idle.push(piece.room));
+    // Whoever waits for it hears of it.
+    written.catch(() => undefined);
+    this.#writing.push(written);
+  }
+
+  /** A piece that could not be written stays: whoever waits later hears of it too. */
+  async #waitForOldest(): Promise<void> {
+    await this.#writing[0];
+    void this.#writing.shift();
   }
 
   #takeRoom(): Buffer {
