@@ -5,8 +5,6 @@ import { addressOf } from './libc.ts';
 
 /** One write: long enough for any disk. */
 const ROOM_BYTES = 4 * MIB;
-/** Writes on their way to the disk while the next is filled. */
-const WRITES_AHEAD = 3;
 
 /**
  * Filesystems where bytes past the page cache are stored as all others are: ext2 to ext4, XFS.
@@ -41,22 +39,26 @@ export class DirectWriter implements AsyncDisposable {
   /** Each settles when its piece is written, the oldest first. */
   readonly #writing: Promise<void>[] = [];
 
-  private constructor(direct: FileHandle, buffered: FileHandle) {
+  readonly #writesAhead: number;
+
+  private constructor(direct: FileHandle, buffered: FileHandle, writesAhead: number) {
     this.#direct = direct;
     this.#buffered = buffered;
+    this.#writesAhead = writesAhead;
   }
 
   /**
    * @param buffered the file, open for writing; its owner closes it
+   * @param writesAhead writes of 4 MiB on their way to the disk while the next is filled
    * @returns undefined where the file's filesystem does not suit
    */
-  static async open(buffered: FileHandle): Promise<DirectWriter | undefined> {
+  static async open(buffered: FileHandle, writesAhead = 1): Promise<DirectWriter | undefined> {
     const path = `/proc/self/fd/${buffered.fd}`;
     const { type } = await statfs(path);
     if (!SUITABLE.has(type)) return undefined;
     try {
       const direct = await open(path, constants.O_WRONLY | constants.O_DIRECT);
-      return new DirectWriter(direct, buffered);
+      return new DirectWriter(direct, buffered, writesAhead);
     } catch (thrown) {
       if (errnoOf(thrown) === 'EINVAL') return undefined;
       throw thrown;
@@ -108,7 +110,7 @@ export class DirectWriter implements AsyncDisposable {
     const piece = this.#piece;
     this.#piece = undefined;
     if (piece === undefined) return;
-    while (this.#writing.length >= WRITES_AHEAD) await this.#waitForOldest();
+    while (this.#writing.length >= this.#writesAhead) await this.#waitForOldest();
     const written = this.#writePiece(piece).finally(() => this.#idle.push(piece.room));
     // Whoever waits for it hears of it.
     written.catch(() => undefined);

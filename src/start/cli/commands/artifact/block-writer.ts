@@ -5,6 +5,9 @@ import type { DirectWriter } from '../../../../capture/adapters/direct-writer.ts
 /** A file up to this is gathered in ordinary memory: it needs no native call. */
 const SMALL_BYTES = 64 * KIB;
 
+/** The disk is all that an artifact from the library waits for. */
+const WRITES_AHEAD = 3;
+
 /** Writes all of `bytes`, at `position` or where the file's own position is. */
 export async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number | null) {
   for (let done = 0; done < bytes.byteLength; ) {
@@ -110,5 +113,5 @@ export class BlockWriter implements AsyncDisposable {
 
 async function openDirect(handle: FileHandle): Promise<DirectWriter | undefined> {
   const { DirectWriter } = await import('../../../../capture/adapters/direct-writer.ts');
-  return await DirectWriter.open(handle);
+  return await DirectWriter.open(handle, WRITES_AHEAD);
 }
