@@ -46,6 +46,15 @@ describe('a library in a directory', () => {
     assert.equal((await test.account.show(image.id)).plainDigest, digest);
   });
 
+  test('keeps a disk that repeats itself for many pages', async () => {
+    await using test = await openTestLibrary();
+    const plain = bytesOf(1, 512);
+    // Erased flash is like that: pages of the manifest are the same then, and written together.
+    const parts = new Array<Segment>(4 * 2048).fill(segmentOf(plain));
+    const image = await ingest(test.account, 'erased', parts);
+    assert.deepEqual(await readDisk(test.account, image.id), Buffer.concat(parts.map(() => plain)));
+  });
+
   test('an open image knows its sizes before its first byte', async () => {
     await using test = await openTestLibrary();
     const chunk = segmentOf(bytesOf(1, 5000));

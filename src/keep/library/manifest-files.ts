@@ -42,8 +42,10 @@ export class ManifestFiles {
    */
   async putPages(pages: readonly ManifestPage[]): Promise<void> {
     const folders = new Set<string>();
+    // A disk that repeats itself for long, such as flash that was erased, repeats its pages too.
+    const unequal = new Map(pages.map((page) => [page.digest, page]));
     await Promise.all(
-      pages.map(async (page) => {
+      Array.from(unequal.values(), async (page) => {
         const path = pagePath(page.digest);
         const there = await readWhole(this.#disk, path, MAX_PAGE_BYTES);
         // Also where the page was there: who wrote it may not have synced the folder yet.
