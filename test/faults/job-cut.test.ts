@@ -4,14 +4,14 @@ import { digestOf, type Id, IngotError, isFailure } from '../../src/base/index.t
 import type { OpenUrl } from '../../src/keep/imports/url-source.ts';
 import type {
   ImageStatus,
-  ImportRequest,
   Imports,
   JobKind,
   OpenReceived,
   UploadPart,
 } from '../../src/keep/index.ts';
-import { descriptionOf, ingest } from '../contracts/ingest-session.ts';
+import { ingest } from '../contracts/ingest-session.ts';
 import { ACCOUNT } from '../contracts/test-library.ts';
+import { IMPORT_LIMITS, IMPORT_REQUEST, WHOLE_UPLOAD } from '../fakes/import-request.ts';
 import { MemorySnapshotSource } from '../fakes/memory-snapshot-source.ts';
 import { PowerCut, SeededNumbers } from './simulated-disk.ts';
 import { plainSegment, readPlain, SimulatedLibrary } from './simulated-library.ts';
@@ -20,29 +20,7 @@ import { SimulatedSpool } from './simulated-spool.ts';
 const disk = Buffer.concat(Array.from({ length: 3 }, (_, i) => plainSegment(i, 4096).coded));
 /** The process is killed before an operation with one of them, behind it with the other. */
 const SEEDS = [1, 2, 3, 4, 5, 6, 7, 8].filter(isFirstOfItsKind);
-const IMPORT_LIMITS = {
-  uploadBytes: 1_000_000,
-  imageBytes: 1_000_000,
-  diskReserveBytes: 0,
-  perAccount: 16,
-  expiryMs: 3_600_000,
-};
-const REQUEST: ImportRequest = {
-  description: descriptionOf('web'),
-  sha256: undefined,
-  sizeBytes: undefined,
-  format: undefined,
-  freeSpace: 'keep',
-  url: undefined,
-  handover: undefined,
-};
-const WHOLE: UploadPart = {
-  offsetBytes: 0,
-  totalBytes: disk.length,
-  isLast: true,
-  partSha256: undefined,
-  sha256: undefined,
-};
+const WHOLE: UploadPart = { ...WHOLE_UPLOAD, totalBytes: disk.length };
 const STATUSES: readonly ImageStatus[] = ['creating', 'available', 'deprecated', 'failed'];
 /** Turns of the event loop after which work that nobody hinders must be over. */
 const MOST_TURNS = 20_000;
@@ -197,7 +175,7 @@ function holdUp(world: World): () => Promise<void> {
 }
 
 async function upload(world: World, told: Told): Promise<void> {
-  const { image, job } = await world.imports.upload(ACCOUNT, REQUEST, body(), WHOLE);
+  const { image, job } = await world.imports.upload(ACCOUNT, IMPORT_REQUEST, body(), WHOLE);
   told.imageId = image.id;
   if (job !== undefined) told.jobId = job.id;
 }
@@ -234,7 +212,7 @@ const ACTS: Readonly<Record<string, Act>> = {
   },
   'an import from a URL': {
     act: async (world, told) => {
-      const request = { ...REQUEST, url: 'https://files.test/disk.raw' };
+      const request = { ...IMPORT_REQUEST, url: 'https://files.test/disk.raw' };
       const { image, job } = await world.imports.begin(ACCOUNT, request);
       told.imageId = image.id;
       if (job !== undefined) told.jobId = job.id;

@@ -3,13 +3,14 @@ import { createReadStream, existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { open as openFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { bytesOf, descriptionOf } from '../../../test/contracts/ingest-session.ts';
+import { bytesOf } from '../../../test/contracts/ingest-session.ts';
 import {
   ACCOUNT,
   openTestLibrary,
   readDisk,
   type TestLibrary,
 } from '../../../test/contracts/test-library.ts';
+import { IMPORT_LIMITS, IMPORT_REQUEST, WHOLE_UPLOAD } from '../../../test/fakes/import-request.ts';
 import { ManualClock } from '../../../test/fakes/manual-clock.ts';
 import { digestOf, type Id, IngotError, isFailure } from '../../base/index.ts';
 import { openSpooled, spoolFile } from '../../capture/adapters/spooled-snapshot.ts';
@@ -17,34 +18,11 @@ import { sendDescriptor } from '../adapters/descriptor-socket.ts';
 import { DirectoryUploadSpool } from '../adapters/directory-upload-spool.ts';
 import { fileSpools } from '../adapters/file-spool.ts';
 import { openSocketHandover } from '../adapters/socket-handover.ts';
-import type { ImportRequest, UploadPart } from './import-request.ts';
+import type { ImportRequest } from './import-request.ts';
 import type { OpenReceived } from './import-work.ts';
 import type { ImportParts, Imports } from './imports.ts';
 
 const disk = bytesOf(7, 300_000);
-const LIMITS = {
-  uploadBytes: 1_000_000,
-  imageBytes: 1_000_000,
-  diskReserveBytes: 0,
-  perAccount: 16,
-  expiryMs: 3_600_000,
-};
-const REQUEST: ImportRequest = {
-  description: descriptionOf('web'),
-  sha256: undefined,
-  sizeBytes: undefined,
-  format: undefined,
-  freeSpace: 'keep',
-  url: undefined,
-  handover: undefined,
-};
-const WHOLE: UploadPart = {
-  offsetBytes: 0,
-  totalBytes: undefined,
-  isLast: true,
-  partSha256: undefined,
-  sha256: undefined,
-};
 
 async function* body(...pieces: Buffer[]): AsyncGenerator<Buffer> {
   yield* pieces;
@@ -78,7 +56,7 @@ function open(test: TestLibrary, changes: Partial<ImportParts> = {}): Promise<Im
     openUrl: () => Promise.reject(new Error('nothing is fetched')),
     openSpool: fileSpools(uploads),
     openHandover: openSocketHandover,
-    limits: LIMITS,
+    limits: IMPORT_LIMITS,
     ...changes,
   });
 }
@@ -113,7 +91,7 @@ async function handedRequest(test: TestLibrary, imports: Imports): Promise<Impor
   await using file = await openFile(path);
   const { socket, key } = imports.offer(ACCOUNT);
   assert.ok(sendDescriptor(socket, key, file.fd));
-  return { ...REQUEST, handover: { key, name: 'web.raw' } };
+  return { ...IMPORT_REQUEST, handover: { key, name: 'web.raw' } };
 }
 
 describe('an import', () => {
@@ -121,11 +99,11 @@ describe('an import', () => {
     const clock = new ManualClock();
     await using library = await openTestLibrary({ clock });
     await using imports = await open(library);
-    const { image } = await imports.begin(ACCOUNT, REQUEST);
-    await clock.advance(LIMITS.expiryMs - 120_000);
-    const part = { ...WHOLE, isLast: false };
+    const { image } = await imports.begin(ACCOUNT, IMPORT_REQUEST);
+    await clock.advance(IMPORT_LIMITS.expiryMs - 120_000);
+    const part = { ...WHOLE_UPLOAD, isLast: false };
     await imports.receive(ACCOUNT, image.id, body(disk.subarray(0, 1000)), part);
-    await clock.advance(LIMITS.expiryMs - 120_000);
+    await clock.advance(IMPORT_LIMITS.expiryMs - 120_000);
     assert.equal((await imports.state(ACCOUNT, image.id)).offsetBytes, 1000);
     await clock.advance(240_000);
     assert.equal(await statusOf(library, image.id), 'failed: the upload was abandoned');
@@ -137,12 +115,23 @@ describe('an import', () => {
     await using library = await openTestLibrary({ clock });
     await using imports = await open(library);
     const sha256 = digestOf(disk);
-    const whole = { ...WHOLE, offsetBytes: 'anew', totalBytes: disk.byteLength, sha256 } as const;
+    const whole = {
+      ...WHOLE_UPLOAD,
+      offsetBytes: 'anew',
+      totalBytes: disk.byteLength,
+      sha256,
+    } as const;
     const breakOff = async (): Promise<Id<'img'>> => {
       let begun: Id<'img'> | undefined;
-      const sent = imports.upload(ACCOUNT, REQUEST, broken(disk.subarray(0, 1000)), whole, (id) => {
-        begun = id;
-      });
+      const sent = imports.upload(
+        ACCOUNT,
+        IMPORT_REQUEST,
+        broken(disk.subarray(0, 1000)),
+        whole,
+        (id) => {
+          begun = id;
+        },
+      );
       await assert.rejects(sent, (thrown) => {
         assert.ok(isFailure(thrown, 'request-invalid'));
         assert.deepEqual([thrown.facts['imageId'], thrown.facts['offsetBytes']], [begun, 1000]);
@@ -153,7 +142,7 @@ describe('an import', () => {
     const imageId = await breakOff();
     const state = await imports.state(ACCOUNT, imageId);
     assert.deepEqual([state.offsetBytes, state.sizeBytes], [1000, disk.byteLength]);
-    const rest = { ...WHOLE, offsetBytes: 1000 };
+    const rest = { ...WHOLE_UPLOAD, offsetBytes: 1000 };
     const wrong = body(disk.subarray(1001), Buffer.alloc(1));
     await assert.rejects(imports.receive(ACCOUNT, imageId, wrong, rest), (thrown) =>
       isFailure(thrown, 'source-digest-mismatch'),
@@ -162,7 +151,7 @@ describe('an import', () => {
     await imports.receive(ACCOUNT, again, body(disk.subarray(1000)), rest);
     assert.equal(await statusOf(library, again), 'available');
     const left = await breakOff();
-    await clock.advance(LIMITS.expiryMs + 120_000);
+    await clock.advance(IMPORT_LIMITS.expiryMs + 120_000);
     assert.equal(await statusOf(library, left), 'failed: the upload was abandoned');
     await isGone(library, left);
   });
@@ -170,14 +159,19 @@ describe('an import', () => {
   test('in one request that breaks off again and again makes room for itself', async () => {
     await using library = await openTestLibrary();
     await using imports = await open(library);
-    const begun = await imports.begin(ACCOUNT, REQUEST);
-    for (let n = 0; n < LIMITS.perAccount + 3; n++) {
-      const sent = imports.upload(ACCOUNT, REQUEST, broken(disk.subarray(0, 1000)), WHOLE);
+    const begun = await imports.begin(ACCOUNT, IMPORT_REQUEST);
+    for (let n = 0; n < IMPORT_LIMITS.perAccount + 3; n++) {
+      const sent = imports.upload(
+        ACCOUNT,
+        IMPORT_REQUEST,
+        broken(disk.subarray(0, 1000)),
+        WHOLE_UPLOAD,
+      );
       await assert.rejects(sent, (thrown) => isFailure(thrown, 'request-invalid'));
     }
     // What somebody begun to send in pieces is left alone.
     assert.equal((await imports.state(ACCOUNT, begun.image.id)).isReceiving, true);
-    await imports.upload(ACCOUNT, REQUEST, body(disk), WHOLE);
+    await imports.upload(ACCOUNT, IMPORT_REQUEST, body(disk), WHOLE_UPLOAD);
   });
 
   test('in one request of which nothing came, or too much, is failed', async () => {
@@ -188,7 +182,7 @@ describe('an import', () => {
       [body(disk, disk, disk, disk), 'request-too-large'],
     ] as const) {
       let imageId = '';
-      const whole = imports.upload(ACCOUNT, REQUEST, sent, WHOLE, (id) => {
+      const whole = imports.upload(ACCOUNT, IMPORT_REQUEST, sent, WHOLE_UPLOAD, (id) => {
         imageId = id;
       });
       await assert.rejects(whole, (thrown) => isFailure(thrown, code));
@@ -203,7 +197,7 @@ describe('an import', () => {
     let imageId = '';
     {
       await using imports = await open(library, { openSource: stuckOnce(inside.resolve) });
-      const sent = await imports.upload(ACCOUNT, REQUEST, body(disk), WHOLE);
+      const sent = await imports.upload(ACCOUNT, IMPORT_REQUEST, body(disk), WHOLE_UPLOAD);
       imageId = sent.image.id;
       await inside.promise;
       await library.reopen();
@@ -245,7 +239,7 @@ describe('an import', () => {
   test('that had ended before its daemon did is a job that is done', async () => {
     await using library = await openTestLibrary();
     await using imports = await open(library, { openSource: openPlain });
-    const { image } = await imports.upload(ACCOUNT, REQUEST, body(disk), WHOLE);
+    const { image } = await imports.upload(ACCOUNT, IMPORT_REQUEST, body(disk), WHOLE_UPLOAD);
     assert.equal(await statusOf(library, image.id), 'available');
     await isGone(library, image.id);
     // What a process leaves that is killed between the end of the order and that of the job.
@@ -276,7 +270,7 @@ describe('an import', () => {
         });
       };
       await using imports = await open(library, { openSource: closesLate });
-      imageId = (await imports.upload(ACCOUNT, REQUEST, body(disk), WHOLE)).image.id;
+      imageId = (await imports.upload(ACCOUNT, IMPORT_REQUEST, body(disk), WHOLE_UPLOAD)).image.id;
       assert.equal(await statusOf(library, imageId), 'available');
       await library.reopen();
     }
@@ -293,7 +287,7 @@ describe('an import', () => {
     await using imports = await open(library, { openSource: stuckOnce(inside.resolve) });
     const sent: string[] = [];
     for (let n = 0; n < 8; n++) {
-      sent.push((await imports.upload(ACCOUNT, REQUEST, body(disk), WHOLE)).image.id);
+      sent.push((await imports.upload(ACCOUNT, IMPORT_REQUEST, body(disk), WHOLE_UPLOAD)).image.id);
     }
     await inside.promise;
     const jobs = await library.library.jobs.list({ isOpen: true, limit: 10 });
@@ -315,17 +309,17 @@ describe('an import', () => {
   test('is sent by one request at a time: the newest', async () => {
     await using library = await openTestLibrary();
     await using imports = await open(library);
-    const { image } = await imports.begin(ACCOUNT, REQUEST);
+    const { image } = await imports.begin(ACCOUNT, IMPORT_REQUEST);
     const taken = Promise.withResolvers<void>();
     async function* silent(): AsyncGenerator<Buffer> {
       yield disk.subarray(0, 1000);
       taken.resolve();
       await new Promise(() => undefined);
     }
-    const first = imports.receive(ACCOUNT, image.id, silent(), WHOLE);
+    const first = imports.receive(ACCOUNT, image.id, silent(), WHOLE_UPLOAD);
     const ended = assert.rejects(first, (thrown) => isFailure(thrown, 'ingest-expired'));
     await taken.promise;
-    const rest = { ...WHOLE, offsetBytes: 1000 };
+    const rest = { ...WHOLE_UPLOAD, offsetBytes: 1000 };
     await imports.receive(ACCOUNT, image.id, body(disk.subarray(1000)), rest);
     await ended;
     assert.equal(await statusOf(library, image.id), 'available');
@@ -334,9 +328,9 @@ describe('an import', () => {
 
   test('is refused where it would take the space that stays free', async () => {
     await using library = await openTestLibrary();
-    const limits = { ...LIMITS, diskReserveBytes: Number.MAX_SAFE_INTEGER };
+    const limits = { ...IMPORT_LIMITS, diskReserveBytes: Number.MAX_SAFE_INTEGER };
     await using imports = await open(library, { limits });
-    await assert.rejects(imports.begin(ACCOUNT, REQUEST), (thrown) =>
+    await assert.rejects(imports.begin(ACCOUNT, IMPORT_REQUEST), (thrown) =>
       isFailure(thrown, 'library-full'),
     );
   });
