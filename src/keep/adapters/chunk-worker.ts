@@ -5,13 +5,12 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { type ChunkTask, doChunkTask } from './chunk-tasks.ts';
-import { ISAL_NAME, openIsalSegmentEngine } from './isal-segment-codec.ts';
-import { openZlibSegmentEngine } from './zlib-segment-engine.ts';
+import { segmentEngineOf } from './segment-engine-of.ts';
 
 const port = parentPort;
 if (port === null) throw new Error('chunks are worked on in a worker thread');
 
-const engine = workerData === ISAL_NAME ? openIsalSegmentEngine() : openZlibSegmentEngine();
+const engine = segmentEngineOf(workerData as string);
 
 port.on('message', (call: { number: number; task: ChunkTask } | 'end') => {
   if (call === 'end') {

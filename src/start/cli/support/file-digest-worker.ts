@@ -10,14 +10,13 @@ import { setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { combineCrc32, crc32OfZeros } from '../../../bytes/index.ts';
 import { nextData } from '../../../capture/adapters/libc.ts';
-import { ISAL_NAME, openIsalSegmentEngine } from '../../../keep/adapters/isal-segment-codec.ts';
-import { openZlibSegmentEngine } from '../../../keep/adapters/zlib-segment-engine.ts';
+import { segmentEngineOf } from '../../../keep/adapters/segment-engine-of.ts';
 
 const port = parentPort;
 if (port === null) throw new Error('the digest of a file is computed in a worker thread');
 
 const { path, engineName } = workerData as { readonly path: string; readonly engineName: string };
-const engine = engineName === ISAL_NAME ? openIsalSegmentEngine() : openZlibSegmentEngine();
+const engine = segmentEngineOf(engineName);
 
 /** Stays in the processor's own cache: half the speed is lost where it does not. */
 const BLOCK_BYTES = 256 * 1024;

@@ -8,15 +8,14 @@
 import { openSync, readSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { MAX_CHUNK_BYTES } from '../../../../bytes/index.ts';
-import { ISAL_NAME, openIsalSegmentEngine } from '../../../../keep/adapters/isal-segment-codec.ts';
-import { openZlibSegmentEngine } from '../../../../keep/adapters/zlib-segment-engine.ts';
+import { segmentEngineOf } from '../../../../keep/adapters/segment-engine-of.ts';
 import type { CodingResult, CodingTask, CodingThread } from './coded-file.ts';
 
 const port = parentPort;
 if (port === null) throw new Error('a file is coded in worker threads');
 
 const { path, engineName, room } = workerData as CodingThread;
-const engine = engineName === ISAL_NAME ? openIsalSegmentEngine() : openZlibSegmentEngine();
+const engine = segmentEngineOf(engineName);
 const zeros = Buffer.alloc(MAX_CHUNK_BYTES);
 const block = Buffer.allocUnsafeSlow(MAX_CHUNK_BYTES);
 // The thread ends with what it works for, and its descriptor with it.
