@@ -1,6 +1,12 @@
 export type { Account, ApiClient } from './accounts/account-catalogue.ts';
 export type { Accounts, NewClient } from './accounts/accounts.ts';
-export type { ChunkWorkers, CodedSpan, LentBuffer, Span } from './chunks/chunk-workers.ts';
+export {
+  type ChunkWorkers,
+  type CodedSpan,
+  LENT_AT_ONCE,
+  type LentBuffer,
+  type Span,
+} from './chunks/chunk-workers.ts';
 export type { Disk, DiskFile } from './chunks/disk.ts';
 export type { SegmentCodec } from './chunks/segment-codec.ts';
 export type { HandedFile, Handover, HandoverOffer, OpenHandover } from './imports/handed-files.ts';

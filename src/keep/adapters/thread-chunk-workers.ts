@@ -6,6 +6,7 @@ import { MAX_CHUNK_BYTES, MAX_CODED_BYTES, type Segment } from '../../bytes/inde
 import {
   type ChunkWorkers,
   type CodedSpan,
+  LENT_AT_ONCE,
   LENT_BYTES,
   LENT_SEGMENTS_AT_ONCE,
   type LentBuffer,
@@ -29,9 +30,6 @@ const MAX_THREADS = 8;
 
 /** Tasks that a thread has at once: while one answer is taken, it finds the next task. */
 const TASKS_PER_THREAD = 2;
-
-/** Buffers for plain bytes: one where few are gathered, the others read, cut, hashed and coded in turn. */
-const PLAIN_BUFFERS = 6;
 
 /** Stored blocks are longer than what they hold. */
 const CODED_BUFFER_BYTES = LENT_BYTES + 64 * 1024;
@@ -125,7 +123,7 @@ class ChunkThread {
 /** {@link ChunkWorkers} on worker threads, one for each core; they start with the first loan or call. */
 class ThreadChunkWorkers implements ChunkWorkers {
   readonly #engineName: string;
-  readonly #plain = new SharedMemory(LENT_BYTES, PLAIN_BUFFERS);
+  readonly #plain = new SharedMemory(LENT_BYTES, LENT_AT_ONCE);
   readonly #coded = new SharedMemory(CODED_BUFFER_BYTES, LENT_SEGMENTS_AT_ONCE);
   readonly #count = Math.min(availableParallelism(), MAX_THREADS);
   readonly #waiting: Call[] = [];

@@ -31,6 +31,9 @@ export interface LentSegments extends Disposable {
 /** The longest buffer that comes out of the pool, and the most plain bytes of one `encode`. */
 export const LENT_BYTES = 4 * MIB + 640 * KIB;
 
+/** Buffers of the pool that are lent at once: an import gathers in one and has the others in turn. */
+export const LENT_AT_ONCE = 6;
+
 /** Results of `encode` that are held at once; whoever holds them all and wants another waits for ever. */
 export const LENT_SEGMENTS_AT_ONCE = 4;
 

@@ -1,5 +1,5 @@
 import { IngotError, noProgress, type OnProgress } from '../../base/index.ts';
-import type { ChunkWorkers } from '../../keep/index.ts';
+import { type ChunkWorkers, LENT_AT_ONCE } from '../../keep/index.ts';
 import { type Batch, batchesOf } from './batches.ts';
 import { type Difference, TargetComparison } from './compare-batch.ts';
 import { inOrder } from './in-order.ts';
@@ -9,12 +9,6 @@ import { BatchWriter } from './write-batch.ts';
 
 /** Batches that are compared, fetched and decoded at once. */
 const BATCHES_AT_ONCE = 4;
-
-/**
- * Batches that are read back at once: a device with a queue wants more than one read. The workers
- * lend so many buffers.
- */
-const VERIFIED_AT_ONCE = 6;
 
 /** Batches that are written meanwhile. */
 const WRITES_AT_ONCE = 2;
@@ -123,7 +117,8 @@ export async function verifyTarget(
       signal?.throwIfAborted();
       return await comparison.compare(batch);
     },
-    { limit: VERIFIED_AT_ONCE, discard: (difference) => comparison.release(difference) },
+    // A device with a queue wants more than one read; the workers lend so many buffers.
+    { limit: LENT_AT_ONCE, discard: (difference) => comparison.release(difference) },
   );
   let doneBytes = 0;
   let differentBytes = 0;
