@@ -8,7 +8,7 @@ import type { OpenSpool } from '../ingest/spool.ts';
 import type { Job } from '../jobs/job-catalogue.ts';
 import type { JobControl } from '../jobs/job-runner.ts';
 import type { Catalogue, ImageRow } from '../library/catalogue.ts';
-import type { ImageDescription } from '../library/image.ts';
+import { type ImageDescription, isReadable } from '../library/image.ts';
 import { Mutex } from '../library/mutex.ts';
 import type { HandedFiles } from './handed-files.ts';
 import type { ImportLimits, ImportOrder } from './import-order.ts';
@@ -96,7 +96,7 @@ export class ImportWork {
     const row = await catalogue.image(imageId);
     if (order === undefined) {
       // A process that ended between the end of the order and that of its job has made it already.
-      if (row !== undefined && isMade(row)) return outcomeOf(imageId, row, []);
+      if (row !== undefined && isReadable(row.status)) return outcomeOf(imageId, row, []);
       throw new IngotError('image-not-found', `the import of ${imageId} has ended`);
     }
     if (row === undefined) throw new IngotError('image-not-found', `${imageId} is gone`);
@@ -181,10 +181,6 @@ export class ImportWork {
     await files.checkDigest(imageId, sha256);
     files.forget(imageId);
   }
-}
-
-function isMade({ status }: ImageRow): boolean {
-  return status === 'available' || status === 'deprecated';
 }
 
 function outcomeOf(imageId: string, image: MadeImage, notices: readonly string[]): string {

@@ -1,7 +1,7 @@
 import { type Digest, type Id, IngotError, isId } from '../../base/index.ts';
 import type { ImageChanges, ImageRow } from './catalogue.ts';
 import { DirectoryImage } from './directory-image.ts';
-import type { Image, ImageDescription, ImageStatus } from './image.ts';
+import { type Image, type ImageDescription, type ImageStatus, isReadable } from './image.ts';
 import type { AccountLibrary, ImagePage, ImageUpdate, LibrarySession } from './image-library.ts';
 import type { LibraryContext } from './library-context.ts';
 import type { OpenImage } from './open-image.ts';
@@ -120,8 +120,11 @@ export class AccountView implements AccountLibrary {
 
   async #visible(imageId: string): Promise<ImageRow> {
     const row = isId('img', imageId) ? await this.#context.catalogue.image(imageId) : undefined;
-    const mayRead = row?.status === 'available' || row?.status === 'deprecated';
-    if (row === undefined || !mayRead || !(row.ownerId === this.#accountId || row.isPublic)) {
+    if (
+      row === undefined ||
+      !isReadable(row.status) ||
+      !(row.ownerId === this.#accountId || row.isPublic)
+    ) {
       throw notFound(imageId);
     }
     return row;

@@ -10,6 +10,11 @@ export type ImageStatus =
   | 'deleted'
   | 'failed';
 
+/** Tells whether an image can be read. */
+export function isReadable(status: ImageStatus): boolean {
+  return status === 'available' || status === 'deprecated';
+}
+
 /** How an image came to be: uploaded or imported, or captured from something that ran. */
 export type ImageKind = 'upload' | 'snapshot';
 

@@ -1,4 +1,4 @@
-import type { Image } from './image.ts';
+import { type Image, isReadable } from './image.ts';
 
 /** How many images of a series are kept. A rule that is not given keeps nothing by itself. */
 export interface PrunePolicy {
@@ -61,7 +61,7 @@ export function decidePrune(
     if (image.isLocked) reasons.push('locked');
     const user = usedBy(image);
     if (user !== undefined) reasons.push(user);
-    if (image.status === 'available' || image.status === 'deprecated') {
+    if (isReadable(image.status)) {
       for (const rule of rules) {
         const reason = rule.reasonToKeep(image);
         if (reason !== undefined) reasons.push(reason);

@@ -8,6 +8,7 @@ import {
 } from '../../base/index.ts';
 import { type PackIndex, readPackIndex } from '../chunks/pack-reader.ts';
 import type { ChunkPlace, ImageRow, PackRow } from './catalogue.ts';
+import { isReadable } from './image.ts';
 import type { LibraryContext } from './library-context.ts';
 import { chunksOf } from './page-layout.ts';
 import { readPackChunks } from './read-pack-chunks.ts';
@@ -191,8 +192,7 @@ class VerifyRun {
         try {
           // Deleted since it was listed: nothing is wrong with that.
           const now = await catalogue.image(row.id);
-          if (now?.status === 'available' || now?.status === 'deprecated')
-            await this.#image(now, false);
+          if (now !== undefined && isReadable(now.status)) await this.#image(now, false);
         } finally {
           release();
         }
