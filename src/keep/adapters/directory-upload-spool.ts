@@ -53,16 +53,7 @@ export class DirectoryUploadSpool implements UploadSpool {
   }
 
   async truncate(imageId: Id<'img'>, sizeBytes: number): Promise<void> {
-    await asFailure(() =>
-      ifThere(
-        (async () => {
-          await using file = await open(this.fileOf(imageId), 'r+');
-          await file.truncate(sizeBytes);
-          // What was taken back must not return with a power cut: other bytes may be behind it by then.
-          await file.sync();
-        })(),
-      ),
-    );
+    await asFailure(() => ifThere(truncateForGood(this.fileOf(imageId), sizeBytes)));
   }
 
   read(imageId: Id<'img'>): AsyncIterable<Buffer> {
@@ -127,6 +118,13 @@ class AppendedFile implements UploadFile {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#handle.close();
   }
+}
+
+async function truncateForGood(path: string, sizeBytes: number): Promise<void> {
+  await using file = await open(path, 'r+');
+  await file.truncate(sizeBytes);
+  // What was taken back must not return with a power cut: other bytes may be behind it by then.
+  await file.sync();
 }
 
 /** @returns undefined for what is not there */

@@ -15,8 +15,8 @@ const MAP_FIXED_NOREPLACE = 0x10_0000;
 
 /** The polynomial of CRC-32C, reflected. */
 const CRC32C = 0x82f63b78;
-/** What the address gives ISA-L is 32 bits that begin here. */
-const HASHED_FROM_BIT = 2n ** 16n;
+/** ISA-L hashes the number of the 64 KiB in which the stream begins. */
+const PLACE_BYTES = 2n ** 16n;
 /** Low addresses belong to programs and their heaps; higher ones than 47 bits to nobody. */
 const FIRST_PLACE = 2 ** 20;
 const LAST_PLACE = 2 ** 31 - 16;
@@ -43,7 +43,7 @@ export interface StreamMemory {
  */
 export function takeStreamMemory(sizeBytes: number): StreamMemory | undefined {
   for (const place of places()) {
-    const address = BigInt(place) * HASHED_FROM_BIT;
+    const address = BigInt(place) * PLACE_BYTES;
     const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
     const got = BigInt(mmap(address, sizeBytes, PROT_READ_WRITE, flags, -1, 0));
     if (got === address) return { address, bytes: Buffer.from(koffi.view(address, sizeBytes)) };
@@ -64,8 +64,8 @@ function* places(): Generator<number, void, undefined> {
 
 /** @returns the 32 bits of which the CRC-32C from 0 on, without inversion, is `crc` */
 function beforeCrc32c(crc: number): number {
-  let bits = crc;
-  for (let i = 0; i < 32; i++)
-    bits = bits < 0 || bits > 0x7fffffff ? ((bits ^ CRC32C) << 1) | 1 : bits << 1;
+  let bits = crc | 0;
+  // The highest bit is set where the polynomial was applied: it has that bit.
+  for (let i = 0; i < 32; i++) bits = bits < 0 ? ((bits ^ CRC32C) << 1) | 1 : bits << 1;
   return bits >>> 0;
 }
