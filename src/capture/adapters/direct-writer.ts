@@ -26,8 +26,8 @@ interface Piece {
  * Writes a file past the page cache: what is written once and not read again soon costs no copy
  * into fresh pages, and nothing is left to write when the file is synced.
  *
- * Bytes may be written anywhere; what follows what came before goes out in long pieces, a
- * few of them under way while the next is filled. The ends of a run that fill no block go through the cache.
+ * Bytes may be written anywhere; what follows what came before goes out in long pieces, a few of them
+ * under way while the next is filled. The ends of a run that fill no block go through the cache.
  */
 export class DirectWriter implements AsyncDisposable {
   readonly #direct: FileHandle;
@@ -38,7 +38,6 @@ export class DirectWriter implements AsyncDisposable {
   #piece: Piece | undefined;
   /** Each settles when its piece is written, the oldest first. */
   readonly #writing: Promise<void>[] = [];
-
   readonly #writesAhead: number;
 
   private constructor(direct: FileHandle, buffered: FileHandle, writesAhead: number) {

@@ -19,6 +19,7 @@ import { DirectWriter } from './direct-writer.ts';
 import { createOwnedFile, removeIfAbandoned } from './owned-file.ts';
 import { PositionedFile } from './positioned-file.ts';
 import { targetFailure } from './target-failure.ts';
+import { writeAll } from './write-all.ts';
 
 const RANDOM_BYTES = 6;
 const PARTIAL_END = '.ingot-partial';
@@ -72,7 +73,7 @@ class FileTarget implements DumpTarget {
   async write(bytes: Uint8Array, watch: WriteWatch): Promise<void> {
     watch.alive();
     try {
-      if (this.#direct === undefined) await this.#writeBuffered(bytes);
+      if (this.#direct === undefined) await writeAll(this.#handle, bytes, this.#at);
       else await this.#direct.write(bytes, this.#at);
     } catch (thrown) {
       throw targetFailure(thrown, this.#path);
@@ -107,14 +108,6 @@ class FileTarget implements DumpTarget {
     await this.#direct?.[Symbol.asyncDispose]();
     await this.#handle.close();
     if (!this.#isCommitted) await rm(this.#partial, { force: true });
-  }
-
-  async #writeBuffered(bytes: Uint8Array): Promise<void> {
-    for (let done = 0; done < bytes.length; ) {
-      const left = bytes.length - done;
-      const { bytesWritten } = await this.#handle.write(bytes, done, left, this.#at + done);
-      done += bytesWritten;
-    }
   }
 }
 

@@ -2,6 +2,7 @@ import { type FileHandle, open, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { IngotError, MIB } from '../../base/index.ts';
 import { targetFailure } from './target-failure.ts';
+import { writeAll } from './write-all.ts';
 
 /** What the cutter counts in: a hole at another place would move its cuts. */
 const BLOCK_BYTES = 4096;
@@ -125,11 +126,7 @@ class SparseWriter {
     if (bytes.byteLength === 0) return;
     await this.#checkRoom();
     try {
-      for (let done = 0; done < bytes.byteLength; ) {
-        const left = bytes.byteLength - done;
-        const { bytesWritten } = await this.#file.write(bytes, done, left, offsetBytes + done);
-        done += bytesWritten;
-      }
+      await writeAll(this.#file, bytes, offsetBytes);
     } catch (thrown) {
       throw targetFailure(thrown, this.#target.name);
     }

@@ -2,6 +2,7 @@ import { type FileHandle, open, readFile, rename, rm, stat, writeFile } from 'no
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { errnoOf, IngotError } from '../../base/index.ts';
+import { writeAll } from '../../capture/adapters/write-all.ts';
 
 /** Bytes gathered before they are written. */
 const GATHER_BYTES = 1024 * 1024;
@@ -144,13 +145,6 @@ function dataRuns(bytes: Buffer): (readonly [start: number, end: number])[] {
     else runs.push([start, end]);
   }
   return runs;
-}
-
-async function writeAll(file: FileHandle, bytes: Buffer, offset: number): Promise<void> {
-  for (let done = 0; done < bytes.byteLength; ) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.byteLength - done, offset + done);
-    done += bytesWritten;
-  }
 }
 
 /** A name that a rename would take from a device or a folder is refused. */

@@ -1,21 +1,13 @@
 import type { FileHandle } from 'node:fs/promises';
 import { KIB } from '../../../../base/index.ts';
 import type { DirectWriter } from '../../../../capture/adapters/direct-writer.ts';
+import { writeAll } from '../../../../capture/adapters/write-all.ts';
 
 /** A file up to this is gathered in ordinary memory: it needs no native call. */
 const SMALL_BYTES = 64 * KIB;
 
 /** The disk is all that an artifact from the library waits for. */
 const WRITES_AHEAD = 3;
-
-/** Writes all of `bytes`, at `position` or where the file's own position is. */
-export async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number | null) {
-  for (let done = 0; done < bytes.byteLength; ) {
-    const at = position === null ? null : position + done;
-    const { bytesWritten } = await handle.write(bytes, done, bytes.byteLength - done, at);
-    done += bytesWritten;
-  }
-}
 
 /**
  * Writes a file front to back, past the page cache where the filesystem suits and the file is of

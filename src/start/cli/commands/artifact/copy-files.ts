@@ -4,6 +4,7 @@ import { open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { errnoOf, IngotError } from '../../../../base/index.ts';
 import { targetFailure } from '../../../../capture/adapters/target-failure.ts';
+import { writeAll } from '../../../../capture/adapters/write-all.ts';
 import type { OutputFile } from './partial-file.ts';
 import { readFilePieces } from './payload-file.ts';
 
@@ -44,15 +45,7 @@ export async function writeSparse(
     for await (const piece of pieces) {
       signal.throwIfAborted();
       if (!ZEROS.subarray(0, piece.byteLength).equals(piece)) {
-        for (let done = 0; done < piece.byteLength; ) {
-          const { bytesWritten } = await file.write(
-            piece,
-            done,
-            piece.byteLength - done,
-            at + done,
-          );
-          done += bytesWritten;
-        }
+        await writeAll(file, piece, at);
       }
       at += piece.byteLength;
     }

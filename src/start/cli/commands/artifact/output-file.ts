@@ -3,9 +3,9 @@ import { type FileHandle, open, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { errnoOf, IngotError } from '../../../../base/index.ts';
 import { targetFailure } from '../../../../capture/adapters/target-failure.ts';
+import { writeAll } from '../../../../capture/adapters/write-all.ts';
 import type { ArtifactTarget } from '../../../../publish/index.ts';
 import type { CliContext } from '../../context.ts';
-import { writeAll } from './block-writer.ts';
 import { type OutputFile, PartialFile } from './partial-file.ts';
 
 /** A pipe or a device: written front to back, under its own name. */

@@ -3,8 +3,9 @@ import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { errnoOf } from '../../../../base/index.ts';
 import { targetFailure } from '../../../../capture/adapters/target-failure.ts';
+import { writeAll } from '../../../../capture/adapters/write-all.ts';
 import type { ArtifactTarget } from '../../../../publish/index.ts';
-import { BlockWriter, writeAll } from './block-writer.ts';
+import { BlockWriter } from './block-writer.ts';
 
 /** Where an artifact is written: whole or not at all, where that is possible. */
 export interface OutputFile extends ArtifactTarget, AsyncDisposable {

@@ -3,6 +3,7 @@ import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { IngotError } from '../../../../base/index.ts';
 import { targetFailure } from '../../../../capture/adapters/target-failure.ts';
+import { writeAll } from '../../../../capture/adapters/write-all.ts';
 import type { ArtifactPayload } from '../../../../publish/index.ts';
 import { apartOf } from './payload-digest.ts';
 import { readFilePieces } from './payload-file.ts';
@@ -56,10 +57,7 @@ export async function spoolPayload(
     signal.throwIfAborted();
     try {
       for (const [start, end] of dataRuns(piece)) {
-        for (let at = start; at < end; ) {
-          const { bytesWritten } = await handle.write(piece, at, end - at, sizeBytes + at);
-          at += bytesWritten;
-        }
+        await writeAll(handle, piece.subarray(start, end), sizeBytes + start);
       }
     } catch (thrown) {
       throw targetFailure(thrown, `the spool in ${folder}`);
