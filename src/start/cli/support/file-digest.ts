@@ -27,8 +27,9 @@ export async function digestOfFile(
 ): Promise<FileDigest> {
   signal?.throwIfAborted();
   const ended = Promise.withResolvers<FileDigest>();
+  const stop = new Int32Array(new SharedArrayBuffer(4));
   const worker = new Worker(new URL('./file-digest-worker.ts', import.meta.url), {
-    workerData: { path, engineName },
+    workerData: { path, engineName, stop },
     resourceLimits: { maxYoungGenerationSizeMb: 2 },
   });
   const onAbort = (): void => ended.reject(signal?.reason);
@@ -43,12 +44,17 @@ export async function digestOfFile(
       new IngotError('source-unreadable', `${path} cannot be read`, { path }, { cause }),
     );
   });
-  worker.on('exit', () => ended.reject(new Error('the thread of a digest has ended')));
+  const exited = new Promise<void>((resolve) => {
+    worker.once('exit', () => resolve());
+  });
+  void exited.then(() => ended.reject(new Error('the thread of a digest has ended')));
   try {
     // The thread then ends by itself: it has nothing left to do.
     return await ended.promise;
   } catch (thrown) {
-    await worker.terminate();
+    // Not terminated: a thread that is ended while it loads the engine takes the process with it.
+    Atomics.store(stop, 0, 1);
+    await exited;
     throw thrown;
   } finally {
     signal?.removeEventListener('abort', onAbort);

@@ -3,7 +3,7 @@
  * when it is summed up and coded.
  *
  * Its data is a {@link CodingThread}; it takes {@link CodingTask}s and answers each with a
- * {@link CodingResult}. A file that cannot be read ends it with the error.
+ * {@link CodingResult}. `end` ends it; a file that cannot be read does, with the error.
  */
 import { openSync, readSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -32,7 +32,12 @@ function read(offsetBytes: number): number {
   return gotBytes;
 }
 
-port.on('message', ({ number, offsetBytes, slot }: CodingTask) => {
+port.on('message', (task: CodingTask | 'end') => {
+  if (task === 'end') {
+    port.close();
+    return;
+  }
+  const { number, offsetBytes, slot } = task;
   const plain = block.subarray(0, read(offsetBytes));
   const isZeros = plain.equals(zeros.subarray(0, plain.length));
   const target = Buffer.from(room, slot.startBytes, slot.lengthBytes);

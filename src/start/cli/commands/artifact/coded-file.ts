@@ -46,6 +46,8 @@ export interface CodingResult {
 
 interface Thread {
   readonly worker: Worker;
+  /** Settles when it has exited, whatever the reason. */
+  readonly exited: Promise<void>;
   taskCount: number;
 }
 
@@ -101,7 +103,9 @@ class CodingThreads implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#fail(new Error('the threads of a file were ended'));
-    await Promise.all(this.#threads.map(({ worker }) => worker.terminate()));
+    // Not terminated: a thread that is ended while it loads the engine takes the process with it.
+    for (const { worker } of this.#threads) worker.postMessage('end');
+    await Promise.all(this.#threads.map(({ exited }) => exited));
   }
 
   #start(path: string, workerData: CodingThread): Thread {
@@ -109,7 +113,10 @@ class CodingThreads implements AsyncDisposable {
       workerData,
       resourceLimits: { maxYoungGenerationSizeMb: 2 },
     });
-    const thread: Thread = { worker, taskCount: 0 };
+    const exited = new Promise<void>((resolve) => {
+      worker.once('exit', () => resolve());
+    });
+    const thread: Thread = { worker, exited, taskCount: 0 };
     worker.on('message', (result: CodingResult) => {
       thread.taskCount -= 1;
       this.#waiting.get(result.number)?.resolve(result);
