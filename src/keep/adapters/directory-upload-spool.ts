@@ -66,16 +66,15 @@ export class DirectoryUploadSpool implements UploadSpool {
 
   async sweep(imageIds: ReadonlySet<Id<'img'>>): Promise<void> {
     await asFailure(async () => {
-      for (const name of (await ifThere(readdir(this.#folder))) ?? []) {
-        const folder = join(this.#folder, name);
-        if (!isId('img', name) || !imageIds.has(name)) {
-          await rm(folder, { recursive: true, force: true });
-          continue;
-        }
-        for (const inside of await readdir(folder)) {
-          if (inside !== RECEIVED) await rm(join(folder, inside), { recursive: true, force: true });
+      let failure: { readonly thrown: unknown } | undefined;
+      for (const path of await this.#leftovers(imageIds)) {
+        try {
+          await rm(path, { recursive: true, force: true });
+        } catch (thrown) {
+          failure ??= { thrown };
         }
       }
+      if (failure !== undefined) throw failure.thrown;
     });
   }
 
@@ -85,6 +84,22 @@ export class DirectoryUploadSpool implements UploadSpool {
       const { bavail, bsize } = await statfs(this.#folder);
       return bavail * bsize;
     });
+  }
+
+  /** @returns folders of no import, and all but the received bytes in those of imports */
+  async #leftovers(imageIds: ReadonlySet<Id<'img'>>): Promise<string[]> {
+    const paths: string[] = [];
+    for (const name of (await ifThere(readdir(this.#folder))) ?? []) {
+      const folder = join(this.#folder, name);
+      if (!isId('img', name) || !imageIds.has(name)) {
+        paths.push(folder);
+        continue;
+      }
+      for (const inside of await readdir(folder)) {
+        if (inside !== RECEIVED) paths.push(join(folder, inside));
+      }
+    }
+    return paths;
   }
 }
 

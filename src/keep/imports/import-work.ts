@@ -1,4 +1,4 @@
-import { type Clock, type Id, IngotError, type OnProgress } from '../../base/index.ts';
+import { type Clock, type Id, IngotError, type Log, type OnProgress } from '../../base/index.ts';
 import type { DiskFormat } from '../../bytes/index.ts';
 import type { SnapshotSource } from '../../capture/index.ts';
 import type { ChunkWorkers } from '../chunks/chunk-workers.ts';
@@ -13,7 +13,7 @@ import { Mutex } from '../library/mutex.ts';
 import type { HandedFiles } from './handed-files.ts';
 import type { ImportLimits, ImportOrder } from './import-order.ts';
 import type { IncomingFiles } from './incoming-files.ts';
-import type { UploadSpool } from './upload-spool.ts';
+import { removeReceived, type UploadSpool } from './upload-spool.ts';
 import { fetchFile } from './url-fetch.ts';
 import type { OpenUrl } from './url-source.ts';
 
@@ -45,6 +45,7 @@ export type OpenReceived = (file: ReceivedFile) => Promise<SnapshotSource>;
 export interface ImportWorkParts {
   readonly catalogue: Catalogue;
   readonly clock: Clock;
+  readonly log: Log;
   readonly workers: ChunkWorkers;
   readonly spool: UploadSpool;
   readonly limits: ImportLimits;
@@ -91,7 +92,7 @@ export class ImportWork {
   }
 
   async #run(imageId: string, control: JobControl): Promise<string> {
-    const { catalogue, spool, handed } = this.#parts;
+    const { catalogue, handed } = this.#parts;
     const order = await catalogue.importOrder(imageId);
     const row = await catalogue.image(imageId);
     if (order === undefined) {
@@ -108,7 +109,7 @@ export class ImportWork {
         : { image: row, notices: [] };
     await catalogue.endImport(order.imageId, '');
     await handed.forget(order.imageId);
-    await spool.remove(order.imageId);
+    await removeReceived(this.#parts, order.imageId);
     return outcomeOf(imageId, image, notices);
   }
 

@@ -12,7 +12,7 @@ import {
 } from '../../../test/contracts/test-library.ts';
 import { IMPORT_LIMITS, IMPORT_REQUEST, WHOLE_UPLOAD } from '../../../test/fakes/import-request.ts';
 import { ManualClock } from '../../../test/fakes/manual-clock.ts';
-import { digestOf, type Id, IngotError, isFailure } from '../../base/index.ts';
+import { digestOf, type Id, IngotError, isFailure, silentLog } from '../../base/index.ts';
 import { openSpooled, spoolFile } from '../../capture/adapters/spooled-snapshot.ts';
 import { sendDescriptor } from '../adapters/descriptor-socket.ts';
 import { DirectoryUploadSpool } from '../adapters/directory-upload-spool.ts';
@@ -36,6 +36,13 @@ async function* broken(...pieces: Buffer[]): AsyncGenerator<Buffer> {
 
 const openPlain: OpenReceived = async (file) =>
   await openSpooled(await spoolFile(createReadStream(file.path), file), file);
+
+/** Uploads on a disk that lets go of nothing that is named. */
+class StubbornSpool extends DirectoryUploadSpool {
+  override remove(): Promise<void> {
+    return Promise.reject(new IngotError('library-unusable', 'the uploads: EIO'));
+  }
+}
 
 /** Opens nothing until it is given up. @param onInside called when it was asked */
 const stuckOnce =
@@ -247,6 +254,52 @@ describe('an import', () => {
     const ended = await lastOf(library.library.jobs.watch(left.id, AbortSignal.timeout(60_000)));
     assert.equal(ended?.state, 'done', ended?.outcome);
     assert.equal((JSON.parse(ended.outcome) as { image: string }).image, image.id);
+  });
+
+  test('whose upload the disk does not let go of is done, and what it left goes later', async () => {
+    const warnings: string[] = [];
+    const log = { ...silentLog, warn: (message: string) => void warnings.push(message) };
+    await using library = await openTestLibrary({ log });
+    let imageId = '';
+    {
+      const spool = new StubbornSpool(join(library.folder, 'uploads'));
+      await using imports = await open(library, { spool });
+      const { image, job } = await imports.upload(
+        ACCOUNT,
+        IMPORT_REQUEST,
+        body(disk),
+        WHOLE_UPLOAD,
+      );
+      imageId = image.id;
+      const { jobs } = library.library;
+      const ended = await lastOf(jobs.watch(job?.id ?? '', AbortSignal.timeout(60_000)));
+      assert.equal(ended?.state, 'done', ended?.outcome);
+      // One that is given up is told why it was, not that its bytes are still there.
+      const begun = await imports.begin(ACCOUNT, IMPORT_REQUEST);
+      await imports.cancel(ACCOUNT, begun.image.id);
+      assert.match(await statusOf(library, begun.image.id), /^failed: it was given up/);
+      await library.reopen();
+    }
+    const words = 'what was received for an import could not be removed';
+    assert.deepEqual(warnings, [words, words]);
+    assert.ok(existsSync(join(library.folder, 'uploads', imageId)));
+    await using _imports = await open(library);
+    await isGone(library, imageId);
+    assert.ok((await readDisk(library.account, imageId)).equals(disk));
+  });
+
+  test('is made although what an earlier one left cannot be removed', async () => {
+    class Stuck extends DirectoryUploadSpool {
+      override sweep(): Promise<void> {
+        return Promise.reject(new IngotError('library-unusable', 'the uploads: EIO'));
+      }
+    }
+    await using library = await openTestLibrary();
+    await using imports = await open(library, {
+      spool: new Stuck(join(library.folder, 'uploads')),
+    });
+    const { image } = await imports.upload(ACCOUNT, IMPORT_REQUEST, body(disk), WHOLE_UPLOAD);
+    assert.equal(await statusOf(library, image.id), 'available');
   });
 
   test('that was made before its daemon ended is not made again', async () => {

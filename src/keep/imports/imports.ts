@@ -23,7 +23,7 @@ import {
 import { ImportWork, type ImportWorkParts } from './import-work.ts';
 import { IncomingFiles } from './incoming-files.ts';
 import { RunningUploads, uploadGone } from './running-uploads.ts';
-import type { UploadSpool } from './upload-spool.ts';
+import { removeReceived, type UploadSpool } from './upload-spool.ts';
 import { importUrl } from './url-source.ts';
 
 /** What imports work with; the library adds its own. */
@@ -82,7 +82,11 @@ export class Imports implements AsyncDisposable {
   /** Goes on with what an earlier process was told. */
   static async open(host: ImportHost, parts: ImportParts): Promise<Imports> {
     const orders = await host.catalogue.importOrders();
-    await parts.spool.sweep(new Set(orders.map(({ imageId }) => imageId)));
+    try {
+      await parts.spool.sweep(new Set(orders.map(({ imageId }) => imageId)));
+    } catch (error) {
+      host.log.warn('uploads that are over could not be removed', { error: String(error) });
+    }
     // A process that ended behind an order may not have come to its folder.
     for (const { imageId } of orders) await parts.spool.make(imageId);
     const imports = new Imports(host, parts);
@@ -352,7 +356,7 @@ export class Imports implements AsyncDisposable {
     this.#broken.delete(imageId);
     this.#files.forget(imageId);
     await this.#handed.forget(imageId);
-    await this.#spool.remove(imageId);
+    await removeReceived({ spool: this.#spool, log: this.#host.log }, imageId);
   }
 
   async #housekeep(): Promise<void> {

@@ -1,4 +1,4 @@
-import type { Id } from '../../base/index.ts';
+import type { Id, Log } from '../../base/index.ts';
 
 /** Bytes of one import on their way in, written at the end. */
 export interface UploadFile extends AsyncDisposable {
@@ -32,8 +32,29 @@ export interface UploadSpool {
   read(imageId: Id<'img'>): AsyncIterable<Buffer>;
   /** Removes the folder with everything in it; one that is not there is fine. */
   remove(imageId: Id<'img'>): Promise<void>;
-  /** Removes whatever belongs to none of these imports, and temporary files of all. */
+  /**
+   * Removes whatever belongs to none of these imports, and temporary files of all. What cannot be
+   * removed keeps nothing else from going; the first such failure is thrown in the end.
+   */
   sweep(imageIds: ReadonlySet<Id<'img'>>): Promise<void>;
   /** @returns bytes that can still be written */
   freeBytes(): Promise<number>;
+}
+
+/**
+ * Removes what was received for an import that is over. What the disk does not let go of does not
+ * change how it ended: it takes space until the next start sweeps it away, and the log says so.
+ */
+export async function removeReceived(
+  { spool, log }: { readonly spool: UploadSpool; readonly log: Log },
+  imageId: Id<'img'>,
+): Promise<void> {
+  try {
+    await spool.remove(imageId);
+  } catch (error) {
+    log.warn('what was received for an import could not be removed', {
+      imageId,
+      error: String(error),
+    });
+  }
 }
