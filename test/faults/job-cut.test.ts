@@ -9,7 +9,7 @@ import type {
   OpenReceived,
   UploadPart,
 } from '../../src/keep/index.ts';
-import { ingest } from '../contracts/ingest-session.ts';
+import { descriptionOf, ingest, streamOf, summaryOf } from '../contracts/ingest-session.ts';
 import { ACCOUNT } from '../contracts/test-library.ts';
 import { IMPORT_LIMITS, IMPORT_REQUEST, WHOLE_UPLOAD } from '../fakes/import-request.ts';
 import { MemorySnapshotSource } from '../fakes/memory-snapshot-source.ts';
@@ -294,6 +294,23 @@ const ACTS: Readonly<Record<string, Act>> = {
       if (imageId === undefined) return;
       const { plainDigest } = await world.account.show(imageId);
       assert.equal(plainDigest, digestOf(await readPlain(world.account, imageId)));
+    },
+  },
+  'the digest of a disk that is not as its capture claimed': {
+    digestBytes: 1_000_000,
+    failure: /"verify-failed".*its capture said/,
+    act: async (world, told) => {
+      const session = await world.account.begin(descriptionOf('one'));
+      const summary = summaryOf(70_000, { plainDigest: digestOf(disk) });
+      const hole = streamOf([{ kind: 'hole', lengthBytes: 70_000 }]);
+      told.imageId = (await session.commit(hole, summary)).id;
+      await world.noJobIsOpen();
+    },
+    check: async (world, { imageId }) => {
+      if (imageId === undefined) return;
+      assert.match(await world.statusOf(imageId), /^failed: .* claimed$/);
+      const jobs = await world.jobs.list({ isOpen: false, limit: 100 });
+      assert.ok(jobs.some(({ kind, state }) => kind === 'plain-digest' && state === 'failed'));
     },
   },
 };

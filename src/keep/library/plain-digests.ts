@@ -85,6 +85,8 @@ export class PlainDigests implements AsyncDisposable {
     const release = leases.take(imageId);
     try {
       const row = await catalogue.image(imageId);
+      // Work that was killed behind its verdict finds it; the words must still be the true ones.
+      if (row?.status === 'failed' && row.claimedDigest !== undefined) throw notAsClaimed(row);
       if (row === undefined || (row.status !== 'available' && row.status !== 'deprecated')) {
         throw new IngotError('image-not-found', `there is no image ${imageId}`, { imageId });
       }
@@ -98,11 +100,7 @@ export class PlainDigests implements AsyncDisposable {
           status: 'failed',
           failure: 'the disk is not the one that the capture claimed',
         });
-        throw new IngotError(
-          'verify-failed',
-          `the disk of ${imageId} has the digest ${digest}; its capture said ${row.claimedDigest}`,
-          { imageId },
-        );
+        throw notAsClaimed(row, digest);
       }
       await this.#change(row, { plainDigest: digest });
       return digest;
@@ -166,4 +164,14 @@ export class PlainDigests implements AsyncDisposable {
     const { doneBytes, totalBytes } = work;
     for (const tell of work.listeners) tell({ doneBytes, totalBytes, stage: 'reading the disk' });
   }
+}
+
+/** @param digest what the disk has, where it is known */
+function notAsClaimed({ id: imageId, claimedDigest }: ImageRow, digest?: Digest): IngotError {
+  const found = digest === undefined ? 'another digest' : `the digest ${digest}`;
+  return new IngotError(
+    'verify-failed',
+    `the disk of ${imageId} has ${found}; its capture said ${claimedDigest}`,
+    { imageId },
+  );
 }
