@@ -11,7 +11,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
@@ -76,15 +76,34 @@ function cachedBytes(path: string): number {
   return Number(execFileSync('fincore', words, { encoding: 'utf8' }));
 }
 
+/** A partition of a loop device, by hand: not every kernel reads tables, nor every machine has udev. */
+function partitionOf(
+  { device, folder }: LoopDisk,
+  { startBytes, sizeBytes }: { readonly startBytes: number; readonly sizeBytes: number },
+): { readonly path: string; readonly remove: () => void } {
+  const sectors = [startBytes / 512, sizeBytes / 512].map(String);
+  execFileSync('addpart', [device, '1', ...sectors]);
+  const number = readFileSync(`/sys/class/block/${device.slice(5)}p1/dev`, 'utf8');
+  const [major = '', minor = ''] = number.trim().split(':');
+  const path = join(folder, 'partition');
+  execFileSync('mknod', [path, 'b', major, minor]);
+  return { path, remove: () => void execFileSync('delpart', [device, '1']) };
+}
+
 function directSetting({ device }: LoopDisk): string {
   return readFileSync(`/sys/block/${device.slice(5)}/loop/dio`, 'utf8').trim();
 }
 
-for (const sector of ['512', '4096']) {
-  restoreTargetContract(`a block device with sectors of ${sector} bytes`, async () => {
-    const disk = loopDisk(MIB, '--sector-size', sector);
+const DEVICES = [
+  { name: 'a block device with sectors of 512 bytes', sector: '512', direct: 'on', blocks: 512 },
+  { name: 'a block device with sectors of 4096 bytes', sector: '4096', direct: 'on', blocks: 4096 },
+  { name: 'the file of a loop device', sector: '512', direct: 'off', blocks: 4096 },
+];
+for (const { name, sector, direct, blocks } of DEVICES) {
+  restoreTargetContract(name, async () => {
+    const disk = loopDisk(MIB, '--sector-size', sector, `--direct-io=${direct}`);
     const target = await openRestoreTarget(disk.device, options(MIB));
-    assert.equal(target.blockBytes, Number(sector));
+    assert.equal(target.blockBytes, blocks);
     return {
       target,
       onMedium: async () => await readFile(disk.backing),
@@ -151,19 +170,84 @@ describe('restoring to a block device', () => {
   });
 
   for (const setting of ['off', 'on']) {
-    test(`a loop device with direct I/O ${setting} has it ${setting} afterwards`, async () => {
+    test(`a loop device with direct I/O ${setting} has it ${setting} all the time`, async () => {
       using filesystem = loopFilesystem();
       await using loop = loopDiskIn(filesystem.mountPoint, MIB, `--direct-io=${setting}`);
       const before = directSetting(loop);
       {
+        // Whoever is killed in here leaves it as it was.
         await using target = await openRestoreTarget(loop.device, options(MIB));
-        assert.equal(directSetting(loop), '1');
+        assert.equal(directSetting(loop), before);
         await target.sync();
       }
       assert.equal(directSetting(loop), before);
       assert.equal(before, setting === 'on' ? '1' : '0');
     });
   }
+
+  test('a partition of a loop device is written where it lies, past the cache', async () => {
+    using filesystem = loopFilesystem();
+    const offsetBytes = MIB;
+    await using loop = loopDiskIn(filesystem.mountPoint, 20 * MIB, '--offset', `${offsetBytes}`);
+    writeFileSync(loop.backing, Buffer.alloc(20 * MIB, 7));
+    const drop = [`of=${loop.backing}`, 'oflag=nocache', 'conv=notrunc,fdatasync', 'count=0'];
+    execFileSync('dd', drop, { stdio: 'ignore' });
+    const partition = partitionOf(loop, { startBytes: 4 * MIB, sizeBytes: 12 * MIB });
+    try {
+      const disk = someDisk();
+      // Whoever has it open keeps its cache alive: with bytes that are not on the medium yet, and
+      // with some that are stale in the end.
+      await using looker = await open(partition.path, 'r+');
+      const page = Buffer.alloc(4096, 9);
+      await looker.write(page, 0, page.length, 0);
+      {
+        await using target = await openRestoreTarget(partition.path, options(disk.length));
+        assert.equal(directSetting(loop), '0');
+        await looker.read(page, 0, page.length, MIB);
+        assert.equal(page[0], 7);
+        await restoreImage(new MemoryFeed(disk), target, { workers });
+        assert.equal(cachedBytes(loop.backing), 0);
+        assert.ok(readFileSync(partition.path).equals(disk));
+      }
+      const medium = readFileSync(loop.backing);
+      const startBytes = offsetBytes + 4 * MIB;
+      assert.ok(medium.subarray(startBytes, startBytes + disk.length).equals(disk));
+      assert.ok(medium.subarray(0, startBytes).every((byte) => byte === 7));
+      assert.ok(medium.subarray(startBytes + disk.length).every((byte) => byte === 7));
+    } finally {
+      partition.remove();
+    }
+  });
+
+  test('a partition of a loop device that begins inside a block switches it to direct I/O for good', async () => {
+    using filesystem = loopFilesystem();
+    await using loop = loopDiskIn(filesystem.mountPoint, 20 * MIB);
+    const startBytes = 63 * 512;
+    const partition = partitionOf(loop, { startBytes, sizeBytes: 12 * MIB });
+    try {
+      const disk = someDisk();
+      await using target = await openRestoreTarget(partition.path, options(disk.length));
+      assert.equal(directSetting(loop), '1');
+      await restoreImage(new MemoryFeed(disk), target, { workers });
+      assert.equal(cachedBytes(loop.backing), 0);
+      const medium = readFileSync(loop.backing);
+      assert.ok(medium.subarray(startBytes, startBytes + disk.length).equals(disk));
+    } finally {
+      partition.remove();
+    }
+    assert.equal(directSetting(loop), '1');
+  });
+
+  test('a loop device whose file has been deleted is restored through the device', async () => {
+    using filesystem = loopFilesystem();
+    await using loop = loopDiskIn(filesystem.mountPoint, 12 * MIB);
+    rmSync(loop.backing);
+    const disk = someDisk();
+    await using target = await openRestoreTarget(loop.device, options(disk.length));
+    assert.equal(directSetting(loop), '1');
+    await restoreImage(new MemoryFeed(disk), target, { workers });
+    assert.ok(readFileSync(loop.device).equals(disk));
+  });
 
   test('a loop device over a file in memory is restored too', async () => {
     await using undo = new AsyncDisposableStack();

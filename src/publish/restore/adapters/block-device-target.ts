@@ -10,11 +10,11 @@ import {
   isReadOnly,
   logicalBlockBytes,
   punchHole,
-  setLoopDirect,
   zeroOutRange,
 } from './device-calls.ts';
-import { deviceNumber, isCachedLoop, usersOf, writesZeroesByItself } from './device-lookup.ts';
+import { deviceNumber, usersOf, writesZeroesByItself } from './device-lookup.ts';
 import { openDirect, readBlocks, writeBlocks, writeFailure } from './direct-file.ts';
+import { type LoopMedium, openLoopMedium } from './loop-medium.ts';
 
 /** A block device that nobody else uses, through O_DIRECT. */
 class BlockDeviceTarget implements RestoreTarget {
@@ -24,6 +24,7 @@ class BlockDeviceTarget implements RestoreTarget {
   readonly zeroesCheaply: boolean;
   readonly #handle: FileHandle;
   readonly #isDirect: boolean;
+  readonly #medium: Pick<LoopMedium, 'handle' | 'path' | 'startBytes'>;
   /** What is undone when it is closed. */
   readonly #undo: AsyncDisposableStack;
 
@@ -33,6 +34,7 @@ class BlockDeviceTarget implements RestoreTarget {
     readonly zeroesCheaply: boolean;
     readonly handle: FileHandle;
     readonly isDirect: boolean;
+    readonly medium: LoopMedium | undefined;
     readonly undo: AsyncDisposableStack;
   }) {
     this.facts = setup.facts;
@@ -40,6 +42,8 @@ class BlockDeviceTarget implements RestoreTarget {
     this.zeroesCheaply = setup.zeroesCheaply;
     this.#handle = setup.handle;
     this.#isDirect = setup.isDirect;
+    const { handle, facts } = setup;
+    this.#medium = setup.medium ?? { handle, path: facts.path, startBytes: 0 };
     this.#undo = setup.undo;
   }
 
@@ -48,18 +52,21 @@ class BlockDeviceTarget implements RestoreTarget {
   }
 
   read(buffer: Buffer, offsetBytes: number): Promise<void> {
-    return readBlocks(this.#handle, buffer, { path: this.facts.path, offsetBytes });
+    const { handle, path, startBytes } = this.#medium;
+    return readBlocks(handle, buffer, { path, offsetBytes: startBytes + offsetBytes });
   }
 
   write(buffer: Buffer, offsetBytes: number): Promise<void> {
-    return writeBlocks(this.#handle, buffer, { path: this.facts.path, offsetBytes });
+    const { handle, path, startBytes } = this.#medium;
+    return writeBlocks(handle, buffer, { path, offsetBytes: startBytes + offsetBytes });
   }
 
   async zero(offsetBytes: number, lengthBytes: number): Promise<void> {
     const { fd } = this.#handle;
+    const medium = this.#medium;
     try {
       // The kernel promises zeros here, or refuses.
-      await punchHole(fd, offsetBytes, lengthBytes);
+      await punchHole(medium.handle.fd, medium.startBytes + offsetBytes, lengthBytes);
       return;
     } catch (thrown) {
       if (!isUnsupported(thrown)) throw writeFailure(this.facts.path, offsetBytes, thrown);
@@ -79,8 +86,11 @@ class BlockDeviceTarget implements RestoreTarget {
 
   async sync(): Promise<void> {
     try {
-      await this.#handle.sync();
-      if (!this.#isDirect) await flushBlockDeviceCache(this.#handle.fd);
+      const medium = this.#medium.handle;
+      // What is written behind the device's back leaves its own cache as it was.
+      const hasCache = !this.#isDirect || medium !== this.#handle;
+      if (hasCache) await flushBlockDeviceCache(this.#handle.fd);
+      await medium.sync();
     } catch (thrown) {
       throw writeFailure(this.facts.path, 0, thrown);
     }
@@ -118,28 +128,14 @@ export async function openBlockDeviceTarget(
     throw new IngotError('target-in-use', `${path} is set to read-only`, { path });
   }
   const device = deviceNumber((await handle.stat({ bigint: true })).rdev);
-  if (writes && isDirect && isCachedLoop(device)) undo.use(await bypassLoopCache(fd));
   const facts: TargetFacts = { path, kind: 'block-device', sizeBytes: blockDeviceSize(fd) };
-  const blockBytes = logicalBlockBytes(fd);
+  const loop = { fd, number: device, sizeBytes: facts.sizeBytes };
+  const medium = writes && isDirect ? await openLoopMedium(loop) : undefined;
+  if (medium !== undefined) undo.use(medium.handle);
+  const blockBytes = Math.max(logicalBlockBytes(fd), medium?.blockBytes ?? 0);
   const zeroesCheaply = writesZeroesByItself(device);
-  const opened = { facts, blockBytes, zeroesCheaply, handle, isDirect };
+  const opened = { facts, blockBytes, zeroesCheaply, handle, isDirect, medium };
   return new BlockDeviceTarget({ ...opened, undo: undo.move() });
-}
-
-/**
- * Takes the page cache out from under a loop device until it is disposed. O_DIRECT on the device
- * alone passes its own cache, but not that of its file: what is read back would come from this
- * machine's memory, and prove nothing about the disk.
- */
-async function bypassLoopCache(fd: number): Promise<AsyncDisposable> {
-  try {
-    await setLoopDirect(fd, true);
-  } catch (thrown) {
-    // The filesystem of the file has no O_DIRECT: tmpfs, whose memory is the medium.
-    if (!isUnsupported(thrown)) throw thrown;
-    return { [Symbol.asyncDispose]: () => Promise.resolve() };
-  }
-  return { [Symbol.asyncDispose]: () => setLoopDirect(fd, false) };
 }
 
 async function openDevice(

@@ -20,7 +20,9 @@ const BLKDISCARD = 0x1277;
 const BLKZEROOUT = 0x127f;
 const BLKGETSIZE64 = 0x80081272;
 /** @see linux/loop.h */
+const LOOP_GET_STATUS64 = 0x4c05;
 const LOOP_SET_DIRECT_IO = 0x4c08;
+const LOOP_INFO64_BYTES = 232;
 /** @see linux/falloc.h */
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
@@ -119,13 +121,35 @@ export function punchHole(fd: number, offsetBytes: number, lengthBytes: number):
 }
 
 /**
- * Has a loop device read and write its file past the page cache, or through it again. Both may be
- * done at any time: the kernel stops the device for a moment and writes what the cache has.
+ * Has a loop device read and write its file past the page cache. That may be done at any time: the
+ * kernel stops the device for a moment and writes what the cache has.
  *
  * @throws Error with the code `EINVAL` when the filesystem of the file does not know O_DIRECT
  */
-export function setLoopDirect(fd: number, isDirect: boolean): Promise<void> {
-  return onThread('LOOP_SET_DIRECT_IO', rawIoctl, fd, LOOP_SET_DIRECT_IO, isDirect ? 1n : 0n);
+export function setLoopDirect(fd: number): Promise<void> {
+  return onThread('LOOP_SET_DIRECT_IO', rawIoctl, fd, LOOP_SET_DIRECT_IO, 1n);
+}
+
+/**
+ * Asks which file a loop device is over, and where in it the device begins.
+ *
+ * @returns the file by its device (a `dev_t` in 32 bits) and inode
+ * @see loop(4), linux/loop.h `struct loop_info64`
+ */
+export function loopStatus(fd: number): {
+  readonly device: bigint;
+  readonly inode: bigint;
+  readonly offsetBytes: number;
+} {
+  const info = Buffer.alloc(LOOP_INFO64_BYTES);
+  if (rawIoctl(fd, LOOP_GET_STATUS64, info) !== 0) {
+    throw new DeviceCallError('LOOP_GET_STATUS64', koffi.errno());
+  }
+  return {
+    device: info.readBigUInt64LE(0),
+    inode: info.readBigUInt64LE(8),
+    offsetBytes: Number(info.readBigUInt64LE(24)),
+  };
 }
 
 /** Drops the clean pages that the cache holds of a file. */

@@ -7,6 +7,9 @@ import { errnoOf } from '../../../base/index.ts';
 /** A device that does not answer is not waited for: its contents are a courtesy. */
 const BLKID_TIMEOUT_MS = 5000;
 
+/** What `/sys` counts in, whatever the device's own blocks are. */
+const SECTOR_BYTES = 512;
+
 /** Formats a device number as `/proc` and `/sys` have it: `8:1`. */
 export function deviceNumber(device: bigint): string {
   // The layout of a 64-bit dev_t of the C library: see makedev(3).
@@ -46,11 +49,21 @@ export function writesZeroesByItself(device: string): boolean {
   return limit !== undefined && Number(limit) > 0;
 }
 
-/** Tells whether it is a loop device (or a partition of one) that goes through the page cache. */
-export function isCachedLoop(device: string): boolean {
+/**
+ * Looks up a loop device, or a partition of one, that goes through the page cache of its file.
+ *
+ * @returns the path of the file as the kernel knows it, and where the partition begins on the device
+ *   (0 for a whole one); undefined for every other device
+ */
+export function cachedLoopOf(
+  device: string,
+): { readonly path: string; readonly partitionStartBytes: number } | undefined {
   const folder = sysFolder(device);
-  const direct = readSmall(`${folder}/loop/dio`) ?? readSmall(`${folder}/../loop/dio`);
-  return direct === '0';
+  const start = readSmall(`${folder}/start`);
+  const loop = start === undefined ? `${folder}/loop` : `${folder}/../loop`;
+  const path = readSmall(`${loop}/backing_file`);
+  if (path === undefined || readSmall(`${loop}/dio`) !== '0') return undefined;
+  return { path, partitionStartBytes: Number(start ?? 0) * SECTOR_BYTES };
 }
 
 /** @returns the numbers of the partitions of a disk */
