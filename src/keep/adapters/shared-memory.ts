@@ -2,12 +2,28 @@ import koffi from 'koffi';
 import { alignedMemory } from '../../base/index.ts';
 import type { LentBuffer } from '../chunks/chunk-workers.ts';
 
-/** Buffers of one size in memory that threads share, made when they are needed, used again. */
+const rawAdvise = koffi.load(null).func('int madvise(void *address, size_t length, int advice)');
+
+/** @see sys/mman.h */
+const MADV_DONTNEED = 4;
+
+/**
+ * Between two bodies of an upload nobody has a buffer either: their pages would be given back and
+ * fetched again, about 1 ms for each.
+ */
+const REST_MS = 100;
+
+/**
+ * Buffers of one size in memory that threads share, made when they are needed, used again. Their
+ * pages go back to the system when none has been lent for {@link REST_MS}.
+ */
 export class SharedMemory {
   readonly #lengthBytes: number;
   readonly #idle: Buffer[] = [];
   readonly #waiting: ((buffer: Buffer) => void)[] = [];
   #left: number;
+  #lentCount = 0;
+  #rest: NodeJS.Timeout | undefined;
 
   /** @param count how many are lent at once; who asks for more waits */
   constructor(lengthBytes: number, count: number) {
@@ -27,17 +43,17 @@ export class SharedMemory {
       [Symbol.dispose]: () => {
         if (!isLent) return;
         isLent = false;
-        const next = this.#waiting.shift();
-        if (next === undefined) this.#idle.push(buffer);
-        else next(buffer);
+        this.#takeBack(buffer);
       },
     };
   }
 
   #take(): Buffer | Promise<Buffer> {
     const idle = this.#idle.pop();
-    if (idle !== undefined) return idle;
-    if (this.#left > 0) {
+    if (idle !== undefined || this.#left > 0) {
+      this.#lentCount += 1;
+      clearTimeout(this.#rest);
+      if (idle !== undefined) return idle;
       this.#left -= 1;
       return alignedShared(this.#lengthBytes);
     }
@@ -45,6 +61,30 @@ export class SharedMemory {
       this.#waiting.push(resolve);
     });
   }
+
+  #takeBack(buffer: Buffer): void {
+    const next = this.#waiting.shift();
+    if (next !== undefined) {
+      next(buffer);
+      return;
+    }
+    this.#idle.push(buffer);
+    this.#lentCount -= 1;
+    if (this.#lentCount > 0) return;
+    this.#rest = setTimeout(() => this.#idle.forEach(giveBackPages), REST_MS).unref();
+  }
+}
+
+/**
+ * Gives the pages of a buffer back to the system; they are fetched again, as zeros, when somebody
+ * writes. Dropping the buffer would not do it: each thread that saw it keeps it until it collects,
+ * which threads that rest do not.
+ *
+ * @see madvise(2) MADV_DONTNEED
+ */
+function giveBackPages(buffer: Buffer): void {
+  // What it answers is of no use: where the system's pages are larger, they stay.
+  rawAdvise(buffer, buffer.byteLength, MADV_DONTNEED);
 }
 
 /** Makes memory that all threads see, at an address that O_DIRECT takes. */
