@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type BenchDaemon, startBenchDaemon } from './daemon.ts';
 import { FixedChunks } from './fixed-chunks.ts';
 import type { BenchContext } from './main.ts';
+import { readyImage } from './ready.ts';
 import { run } from './workloads.ts';
 
 interface Stats {
@@ -100,6 +101,7 @@ export async function addedBytes(context: BenchContext): Promise<string> {
   const ingot: Store = {
     name: 'ingot',
     add: (image, label) => {
+      readyImage(image);
       const began = performance.now();
       daemon.ingot('images', 'import', '--quiet', '--free-space', 'zero', '--name', label, image);
       seconds = [...seconds, (performance.now() - began) / 1000];

@@ -6,6 +6,7 @@ import { type BenchDaemon, INGOT, startBenchDaemon } from './daemon.ts';
 import { linkDevice, menderDump } from './freeze.ts';
 import type { BenchContext } from './main.ts';
 import { compare, median, table, timeOnce } from './measure.ts';
+import { readyImage } from './ready.ts';
 import { withMounted } from './workloads.ts';
 
 const ROUTE = 'artifact?name=r&device_type=d';
@@ -56,7 +57,8 @@ async function timeImage(context: BenchContext, label: string, image: string): P
   let fromFileMb = '';
   const prepare = (): void => {
     if (existsSync(ours)) fromFileMb = megabytes(ours);
-    settle(ours, theirs);
+    for (const path of [ours, theirs]) rmSync(path, { force: true });
+    readyImage(image);
   };
   const contestants = [
     { name: 'ingot, from the library', command: `${write} -f ${id}`, env },
@@ -84,15 +86,6 @@ async function timeImage(context: BenchContext, label: string, image: string): P
     sizes,
     '',
   ].join('\n');
-}
-
-/**
- * Has the disk write what the one before left in memory, and frees what it wrote: the time of both
- * is not the next one's. mender-artifact leaves 800 MB to be written, and freeing them takes 0.1 s.
- */
-function settle(...outputs: readonly string[]): void {
-  for (const path of outputs) rmSync(path, { force: true });
-  spawnSync('sync');
 }
 
 function megabytes(path: string): string {

@@ -4,6 +4,7 @@ import { errnoOf, IngotError } from '../../base/index.ts';
 import { type ByteReader, type DiskMap, type Extent, mergeExtents } from '../../bytes/index.ts';
 import type { ReadMap } from '../disk-snapshot.ts';
 import type { CaptureFacts, SnapshotPass, SnapshotSource } from '../snapshot-source.ts';
+import { CacheSparingFile } from './cache-sparing-file.ts';
 import { nextData } from './libc.ts';
 
 /** A file with more runs of data than this is read as one: the list stays small. */
@@ -46,6 +47,7 @@ class FileSnapshot implements SnapshotSource {
   readonly sizeBytes: number;
   readonly mayChange = false;
   readonly #handle: FileHandle;
+  readonly #sparing: CacheSparingFile;
   readonly #name: string;
   readonly #readMap: ReadMap;
   readonly #freeSpace: 'zero' | 'keep';
@@ -55,6 +57,7 @@ class FileSnapshot implements SnapshotSource {
 
   constructor(setup: {
     readonly handle: FileHandle;
+    readonly sparing: CacheSparingFile;
     readonly name: string;
     readonly sizeBytes: number;
     readonly version: string;
@@ -62,6 +65,7 @@ class FileSnapshot implements SnapshotSource {
     readonly freeSpace: 'zero' | 'keep';
   }) {
     this.#handle = setup.handle;
+    this.#sparing = setup.sparing;
     this.#name = setup.name;
     this.sizeBytes = setup.sizeBytes;
     this.#version = setup.version;
@@ -108,6 +112,7 @@ class FileSnapshot implements SnapshotSource {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#sparing[Symbol.asyncDispose]();
     await this.#handle.close();
   }
 
@@ -131,8 +136,8 @@ class FileSnapshot implements SnapshotSource {
     const lengthBytes = target.byteLength;
     this.#mustBeInside(offsetBytes, lengthBytes);
     for (let done = 0; done < lengthBytes; ) {
-      const { bytesRead } = await this.#handle
-        .read(target, done, lengthBytes - done, offsetBytes + done)
+      const bytesRead = await this.#sparing
+        .readInto(target.subarray(done), offsetBytes + done)
         .catch((thrown: unknown) => {
           throw new IngotError(
             'source-unreadable',
@@ -189,6 +194,7 @@ export async function openFileSnapshot({
   const { size } = await handle.stat();
   return new FileSnapshot({
     handle,
+    sparing: await CacheSparingFile.open(handle),
     name,
     sizeBytes: size,
     version: await versionOf(handle),

@@ -11,6 +11,12 @@ const rawPoll = libc.func('int poll(void *fds, unsigned long count, int timeout)
 const rawFallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
 const rawFlock = libc.func('int flock(int fd, int operation)');
 const rawFcntl = libc.func('int fcntl(int fd, int command, long argument)');
+const rawMmap = libc.func(
+  'int64_t mmap(uint64_t address, uint64_t length, int protection, int flags, int fd, int64_t offset)',
+);
+const rawMunmap = libc.func('int munmap(uint64_t address, uint64_t length)');
+const rawMincore = libc.func('int mincore(uint64_t address, uint64_t length, void *pages)');
+const PAGE_BYTES: number = libc.func('int getpagesize()')();
 
 /** @see linux/fs.h, asm-generic/ioctls.h */
 const FIFREEZE = 0xc0045877;
@@ -36,6 +42,9 @@ const O_NONBLOCK = 0o4000;
 const POLLOUT = 4;
 const POLLERR = 8;
 const POLLHUP = 16;
+/** @see mman(2) */
+const PROT_NONE = 0;
+const MAP_SHARED = 1;
 
 const ERRNO_NAMES = new Map(Object.entries(constants.errno).map(([name, value]) => [value, name]));
 
@@ -129,6 +138,28 @@ export function nextData(
   const end = Number(rawLseek(fd, start, SEEK_HOLE));
   if (end < 0) throw new LibcError('lseek SEEK_HOLE', koffi.errno());
   return { start, end };
+}
+
+/**
+ * Tells how much of a range of a file is in the page cache. Of a file that the caller neither owns nor
+ * may write the kernel says that all of it is.
+ *
+ * @returns bytes; all of them where nobody can tell
+ * @see mincore(2)
+ */
+export function residentBytes(fd: number, offsetBytes: number, lengthBytes: number): number {
+  const start = offsetBytes - (offsetBytes % PAGE_BYTES);
+  const sizeBytes = offsetBytes + lengthBytes - start;
+  const address = BigInt(rawMmap(0, sizeBytes, PROT_NONE, MAP_SHARED, fd, start));
+  if (address < 0n) return lengthBytes;
+  try {
+    const pages = Buffer.alloc(Math.ceil(sizeBytes / PAGE_BYTES));
+    if (rawMincore(address, sizeBytes, pages) !== 0) return lengthBytes;
+    const resident = pages.reduce((count, page) => count + (page & 1), 0);
+    return Math.min(resident * PAGE_BYTES, lengthBytes);
+  } finally {
+    rawMunmap(address, sizeBytes);
+  }
 }
 
 /** Moves a descriptor's own position, which a later writer of the same redirection continues at. */
