@@ -9,7 +9,13 @@ export {
 } from './chunks/chunk-workers.ts';
 export type { Disk, DiskFile } from './chunks/disk.ts';
 export type { SegmentCodec } from './chunks/segment-codec.ts';
-export type { HandedFile, Handover, HandoverOffer, OpenHandover } from './imports/handed-files.ts';
+export type {
+  HandedFile,
+  HandedOutput,
+  Handover,
+  HandoverOffer,
+  OpenHandover,
+} from './imports/handed-files.ts';
 export type { ImportLimits } from './imports/import-order.ts';
 export type {
   AccountImports,

@@ -9,7 +9,7 @@ import {
   spliceGzip,
   storedSegment,
 } from '../bytes/index.ts';
-import type { ArtifactSigner, ArtifactTarget } from './artifact-write.ts';
+import type { ArtifactSigner, ArtifactTarget, FilePlace } from './artifact-write.ts';
 import { DataSplice } from './data-splice.ts';
 
 /** A payload whose segments are there already: an image of the library. */
@@ -28,6 +28,12 @@ export interface CodedPayload {
    * @returns buffers that are valid until the next is asked for
    */
   openCoded(signal: AbortSignal | undefined): AsyncIterable<Buffer>;
+  /**
+   * Has the segments written into a file by whoever has them; left out where nobody could.
+   *
+   * @returns false when they were not written, or not all of them
+   */
+  writeCoded?(place: FilePlace, onProgress: (doneBytes: number) => void): Promise<boolean>;
 }
 
 /** `header.tar.gz` in its stored form. */
@@ -81,21 +87,53 @@ export async function writeArtifactOfSegments(
   await target.reserve?.(artifactBytes);
   await target.write(head);
   await target.write(splice.start);
+  const tell = (doneBytes: number): void =>
+    onProgress({ doneBytes, totalBytes: codedBytes, stage: 'copying the segments' });
+  if (!(await writeApart(payload, target, tell)))
+    await copyCoded({ payload, signal, tell }, target);
+  signal?.throwIfAborted();
+  await target.write(splice.end(payload.plainCrc32));
+  await target.write(tail);
+  return { sizeBytes: artifactBytes };
+}
+
+/** @returns false when the segments are still to be written */
+async function writeApart(
+  payload: CodedPayload,
+  target: ArtifactTarget,
+  tell: (doneBytes: number) => void,
+): Promise<boolean> {
+  if (payload.writeCoded === undefined || target.writeApart === undefined) return false;
+  return await target.writeApart(
+    payload.codedBytes,
+    async (place) => (await payload.writeCoded?.(place, tell)) ?? false,
+  );
+}
+
+async function copyCoded(
+  {
+    payload,
+    signal,
+    tell,
+  }: {
+    readonly payload: CodedPayload;
+    readonly signal: AbortSignal | undefined;
+    readonly tell: (doneBytes: number) => void;
+  },
+  target: ArtifactTarget,
+): Promise<void> {
+  const { name, codedBytes } = payload;
   let doneBytes = 0;
   for await (const bytes of payload.openCoded(signal)) {
     signal?.throwIfAborted();
     doneBytes += bytes.length;
-    onProgress({ doneBytes, totalBytes: codedBytes, stage: 'copying the segments' });
+    tell(doneBytes);
     await target.write(bytes);
   }
-  if (doneBytes !== codedBytes) {
-    throw new IngotError(
-      'source-size-mismatch',
-      `${name} gave ${doneBytes} of ${codedBytes} coded bytes`,
-      { codedBytes, doneBytes },
-    );
-  }
-  await target.write(splice.end(payload.plainCrc32));
-  await target.write(tail);
-  return { sizeBytes: artifactBytes };
+  if (doneBytes === codedBytes) return;
+  throw new IngotError(
+    'source-size-mismatch',
+    `${name} gave ${doneBytes} of ${codedBytes} coded bytes`,
+    { codedBytes, doneBytes },
+  );
 }

@@ -45,6 +45,25 @@ export interface ArtifactTarget {
    * before a byte is written; left out where there is nothing to keep.
    */
   reserve?(sizeBytes: number): Promise<void>;
+  /**
+   * Lets somebody else write the bytes that come next, straight into the file; left out where there
+   * is none.
+   *
+   * @param write returns false when it has not written them: they are given to `write` above
+   * @returns what it returned, or false where nobody else can write here
+   */
+  writeApart?(lengthBytes: number, write: (place: FilePlace) => Promise<boolean>): Promise<boolean>;
+}
+
+/** A place in an open file; the descriptors are the owner's. */
+export interface FilePlace {
+  /** For people. */
+  readonly name: string;
+  /** A descriptor that is open for writing. */
+  readonly buffered: number;
+  /** Another one of the same file, with O_DIRECT. */
+  readonly direct: number;
+  readonly offsetBytes: number;
 }
 
 /** What to write. */

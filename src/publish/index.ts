@@ -4,6 +4,7 @@ export { type ArtifactRewrite, rewriteHeader } from './artifact-rewrite.ts';
 export {
   type ArtifactSigner,
   type ArtifactTarget,
+  type FilePlace,
   type WriteArtifactRequest,
   type WrittenArtifact,
   writeArtifact,

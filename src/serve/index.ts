@@ -25,6 +25,11 @@ export { BYTES_MEDIA_TYPE, decodeBitmap, MAX_HAVE } from './native/ingest-routes
 export { descriptionToWire } from './native/ingest-wire.ts';
 export { jobSchema, statsSchema, type WireJob } from './native/job-wire.ts';
 export { encodeManifest, MANIFEST_MEDIA_TYPE } from './native/manifest-stream.ts';
+export {
+  outputEventSchema,
+  type WireOutputEvent,
+  type WireOutputOrder,
+} from './native/output-wire.ts';
 export { NATIVE_PREFIX } from './native/prefix.ts';
 export { decodePage, decodePages, encodeIndices } from './native/read-wire.ts';
 export type { NativeMetrics } from './native/routes.ts';

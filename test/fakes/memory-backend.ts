@@ -50,6 +50,7 @@ export class MemoryBackend implements NativeBackend {
   imports(): AccountImports {
     return {
       offer: refuseNow,
+      takeOutput: refuse,
       begin: refuse,
       upload: refuse,
       state: refuse,

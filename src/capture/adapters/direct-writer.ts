@@ -3,7 +3,7 @@ import { type FileHandle, open, statfs } from 'node:fs/promises';
 import { ALIGNMENT_BYTES, alignedMemory, errnoOf, MIB } from '../../base/index.ts';
 import { addressOf } from './libc.ts';
 
-/** One write: long enough for any disk. */
+/** One write, where nobody says otherwise: long enough for any disk. */
 const ROOM_BYTES = 4 * MIB;
 
 /**
@@ -13,6 +13,46 @@ const ROOM_BYTES = 4 * MIB;
  * @see linux/magic.h
  */
 const SUITABLE = new Set([0xef53, 0x58465342]);
+
+/** An open file that is written at any place. */
+export interface BlockFile {
+  write(
+    bytes: Buffer,
+    start: number,
+    lengthBytes: number,
+    offsetBytes: number,
+  ): Promise<{ readonly bytesWritten: number }>;
+}
+
+/** How a writer uses the disk. */
+export interface WriteAhead {
+  /** Writes on their way to the disk while the next is filled. */
+  readonly writesAhead?: number;
+  /** Length of one write, whole blocks. */
+  readonly roomBytes?: number;
+}
+
+/** Tells whether the filesystem of an open file takes writes past the page cache as all others. */
+export async function takesDirectWrites(path: string): Promise<boolean> {
+  const { type } = await statfs(path);
+  return SUITABLE.has(type);
+}
+
+/**
+ * Opens a file once more, past the page cache.
+ *
+ * @returns undefined where the file's filesystem does not suit
+ */
+export async function openPastCache({ fd }: FileHandle): Promise<FileHandle | undefined> {
+  const path = `/proc/self/fd/${fd}`;
+  if (!(await takesDirectWrites(path))) return undefined;
+  try {
+    return await open(path, constants.O_WRONLY | constants.O_DIRECT);
+  } catch (thrown) {
+    if (errnoOf(thrown) === 'EINVAL') return undefined;
+    throw thrown;
+  }
+}
 
 /** Bytes that lie one behind the other in a file, and wait for their write. */
 interface Piece {
@@ -30,8 +70,8 @@ interface Piece {
  * under way while the next is filled. The ends of a run that fill no block go through the cache.
  */
 export class DirectWriter implements AsyncDisposable {
-  readonly #direct: FileHandle;
-  readonly #buffered: FileHandle;
+  readonly #direct: BlockFile;
+  readonly #buffered: BlockFile;
   /** Rooms that nothing is in. */
   readonly #idle: Buffer[] = [];
   #isRefused = false;
@@ -39,29 +79,42 @@ export class DirectWriter implements AsyncDisposable {
   /** Each settles when its piece is written, the oldest first. */
   readonly #writing: Promise<void>[] = [];
   readonly #writesAhead: number;
+  readonly #roomBytes: number;
+  readonly #close: () => Promise<void>;
 
-  private constructor(direct: FileHandle, buffered: FileHandle, writesAhead: number) {
-    this.#direct = direct;
-    this.#buffered = buffered;
+  private constructor(
+    files: { readonly direct: BlockFile; readonly buffered: BlockFile },
+    { writesAhead = 1, roomBytes = ROOM_BYTES }: WriteAhead,
+    close: () => Promise<void>,
+  ) {
+    this.#direct = files.direct;
+    this.#buffered = files.buffered;
     this.#writesAhead = writesAhead;
+    this.#roomBytes = roomBytes;
+    this.#close = close;
   }
 
   /**
    * @param buffered the file, open for writing; its owner closes it
-   * @param writesAhead writes of 4 MiB on their way to the disk while the next is filled
    * @returns undefined where the file's filesystem does not suit
    */
-  static async open(buffered: FileHandle, writesAhead = 1): Promise<DirectWriter | undefined> {
-    const path = `/proc/self/fd/${buffered.fd}`;
-    const { type } = await statfs(path);
-    if (!SUITABLE.has(type)) return undefined;
-    try {
-      const direct = await open(path, constants.O_WRONLY | constants.O_DIRECT);
-      return new DirectWriter(direct, buffered, writesAhead);
-    } catch (thrown) {
-      if (errnoOf(thrown) === 'EINVAL') return undefined;
-      throw thrown;
-    }
+  static async open(
+    buffered: FileHandle,
+    ahead: WriteAhead = {},
+  ): Promise<DirectWriter | undefined> {
+    const direct = await openPastCache(buffered);
+    if (direct === undefined) return undefined;
+    return new DirectWriter({ direct, buffered }, ahead, () => direct.close());
+  }
+
+  /**
+   * Writes to a file that is open already, past the page cache and through it; its owner closes both.
+   */
+  static over(
+    files: { readonly direct: BlockFile; readonly buffered: BlockFile },
+    ahead: WriteAhead = {},
+  ): DirectWriter {
+    return new DirectWriter(files, ahead, () => Promise.resolve());
   }
 
   /**
@@ -85,7 +138,7 @@ export class DirectWriter implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#piece = undefined;
     await Promise.allSettled(this.#writing);
-    await this.#direct.close();
+    await this.#close();
   }
 
   /** @returns how many of the bytes found room */
@@ -97,10 +150,10 @@ export class DirectWriter implements AsyncDisposable {
     this.#piece ??= { room: this.#takeRoom(), offsetBytes, lengthBytes: 0 };
     const piece = this.#piece;
     const at = (piece.offsetBytes % ALIGNMENT_BYTES) + piece.lengthBytes;
-    const taken = bytes.subarray(0, ROOM_BYTES - at);
+    const taken = bytes.subarray(0, this.#roomBytes - at);
     piece.room.set(taken, at);
     piece.lengthBytes += taken.length;
-    if (at + taken.length === ROOM_BYTES) await this.#send();
+    if (at + taken.length === this.#roomBytes) await this.#send();
     return taken.length;
   }
 
@@ -125,7 +178,7 @@ export class DirectWriter implements AsyncDisposable {
   #takeRoom(): Buffer {
     return (
       this.#idle.pop() ??
-      alignedMemory(ROOM_BYTES, addressOf, (length) => Buffer.allocUnsafeSlow(length))
+      alignedMemory(this.#roomBytes, addressOf, (length) => Buffer.allocUnsafeSlow(length))
     );
   }
 

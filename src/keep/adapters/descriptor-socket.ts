@@ -19,11 +19,13 @@ const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x4000_0000;
 
-/** `struct msghdr`, `struct iovec` and one `struct cmsghdr` with a descriptor, on 64-bit machines. */
+/** `struct msghdr`, `struct iovec`, and the head of a `struct cmsghdr`, on 64-bit machines. */
 const MESSAGE_BYTES = 56;
 const VECTOR_BYTES = 16;
-const CONTROL_BYTES = 24;
-const CONTROL_LENGTH = 20;
+const CONTROL_HEAD_BYTES = 16;
+const DESCRIPTOR_BYTES = 4;
+/** A file that is read is one; one that is written is two: with O_DIRECT and without. */
+const MAX_DESCRIPTORS = 2;
 
 const MAX_KEY_BYTES = 256;
 /** Strangers may fill the socket with messages; it takes about ten before senders must wait. */
@@ -33,8 +35,8 @@ const MAX_STRANGERS = 64;
 export interface DescriptorSocket extends Disposable {
   /** In the abstract namespace: nothing in the filesystem, gone with the process. */
   readonly name: string;
-  /** @returns a descriptor that was sent with this key, now the caller's, or undefined */
-  receive(key: string): number | undefined;
+  /** @returns the descriptors that were sent with this key, now the caller's, or undefined */
+  receive(key: string): readonly number[] | undefined;
 }
 
 /**
@@ -43,14 +45,16 @@ export interface DescriptorSocket extends Disposable {
  */
 class Message {
   readonly #text: Buffer;
-  readonly #control = Buffer.alloc(CONTROL_BYTES);
+  readonly #control: Buffer;
   readonly #vector = Buffer.alloc(VECTOR_BYTES);
   /** Held only so that it stays where native code finds it. */
   protected readonly address: Buffer | undefined;
   readonly header: Buffer = Buffer.alloc(MESSAGE_BYTES);
 
-  constructor(text: Buffer, address?: Buffer) {
+  /** @param count of the descriptors that it has room for */
+  constructor(text: Buffer, count: number, address?: Buffer) {
     this.#text = text;
+    this.#control = Buffer.alloc(CONTROL_HEAD_BYTES + Math.ceil(count / 2) * 2 * DESCRIPTOR_BYTES);
     this.address = address;
     this.#vector.writeBigUInt64LE(koffi.address(text), 0);
     this.#vector.writeBigUInt64LE(BigInt(text.byteLength), 8);
@@ -61,25 +65,31 @@ class Message {
     this.header.writeBigUInt64LE(koffi.address(this.#vector), 16);
     this.header.writeBigUInt64LE(1n, 24);
     this.header.writeBigUInt64LE(koffi.address(this.#control), 32);
-    this.header.writeBigUInt64LE(BigInt(CONTROL_BYTES), 40);
+    this.header.writeBigUInt64LE(BigInt(this.#control.byteLength), 40);
   }
 
-  carry(descriptor: number): void {
-    this.#control.writeBigUInt64LE(BigInt(CONTROL_LENGTH), 0);
+  carry(descriptors: readonly number[]): void {
+    const lengthBytes = CONTROL_HEAD_BYTES + descriptors.length * DESCRIPTOR_BYTES;
+    this.#control.writeBigUInt64LE(BigInt(lengthBytes), 0);
     this.#control.writeInt32LE(SOL_SOCKET, 8);
     this.#control.writeInt32LE(SCM_RIGHTS, 12);
-    this.#control.writeInt32LE(descriptor, 16);
+    for (const [i, descriptor] of descriptors.entries()) {
+      this.#control.writeInt32LE(descriptor, CONTROL_HEAD_BYTES + i * DESCRIPTOR_BYTES);
+    }
   }
 
-  /** @returns the descriptor that came with it */
-  get carried(): number | undefined {
+  /** @returns the descriptors that came with it: as many as there was room for */
+  get carried(): number[] {
     const lengthBytes = Number(this.header.readBigUInt64LE(40));
-    if (lengthBytes < CONTROL_LENGTH) return undefined;
+    if (lengthBytes < CONTROL_HEAD_BYTES) return [];
     const isRights =
-      this.#control.readBigUInt64LE(0) === BigInt(CONTROL_LENGTH) &&
-      this.#control.readInt32LE(8) === SOL_SOCKET &&
-      this.#control.readInt32LE(12) === SCM_RIGHTS;
-    return isRights ? this.#control.readInt32LE(16) : undefined;
+      this.#control.readInt32LE(8) === SOL_SOCKET && this.#control.readInt32LE(12) === SCM_RIGHTS;
+    if (!isRights) return [];
+    const endByte = Math.min(Number(this.#control.readBigUInt64LE(0)), this.#control.byteLength);
+    const count = Math.floor((endByte - CONTROL_HEAD_BYTES) / DESCRIPTOR_BYTES);
+    return Array.from({ length: count }, (_, i) =>
+      this.#control.readInt32LE(CONTROL_HEAD_BYTES + i * DESCRIPTOR_BYTES),
+    );
   }
 
   get isCut(): boolean {
@@ -118,15 +128,20 @@ export function openDescriptorSocket(): DescriptorSocket {
 }
 
 /**
- * Lets whoever has the socket of this name use a descriptor; the caller keeps its own.
+ * Lets whoever has the socket of this name use descriptors; the caller keeps its own.
  *
- * @returns whether it was taken: false when no such socket is in this network namespace
+ * @param descriptors one or two
+ * @returns whether they were taken: false when no such socket is in this network namespace
  */
-export function sendDescriptor(name: string, key: string, descriptor: number): boolean {
+export function sendDescriptors(
+  name: string,
+  key: string,
+  descriptors: readonly number[],
+): boolean {
   const fd = newSocket();
   try {
-    const message = new Message(Buffer.from(key, 'utf8'), addressOf(name));
-    message.carry(descriptor);
+    const message = new Message(Buffer.from(key, 'utf8'), descriptors.length, addressOf(name));
+    message.carry(descriptors);
     const sent = Number(rawSendmsg(fd, message.header, MSG_DONTWAIT | MSG_NOSIGNAL));
     return message.textOf(Math.max(0, sent)).byteLength === key.length;
   } finally {
@@ -134,17 +149,16 @@ export function sendDescriptor(name: string, key: string, descriptor: number): b
   }
 }
 
-function receiveFrom(fd: number, key: Buffer): number | undefined {
+function receiveFrom(fd: number, key: Buffer): readonly number[] | undefined {
   for (let strangers = 0; strangers < MAX_STRANGERS; strangers++) {
-    const message = new Message(Buffer.alloc(MAX_KEY_BYTES));
+    const message = new Message(Buffer.alloc(MAX_KEY_BYTES), MAX_DESCRIPTORS);
     const lengthBytes = Number(rawRecvmsg(fd, message.header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
     if (lengthBytes < 0) return undefined;
     const text = message.textOf(lengthBytes);
-    const descriptor = message.carried;
-    if (descriptor === undefined) continue;
+    const descriptors = message.carried;
     const isOurs = text.byteLength === key.byteLength && timingSafeEqual(text, key);
-    if (isOurs && !message.isCut) return descriptor;
-    closeSync(descriptor);
+    if (isOurs && descriptors.length > 0 && !message.isCut) return descriptors;
+    for (const descriptor of descriptors) closeSync(descriptor);
   }
   return undefined;
 }

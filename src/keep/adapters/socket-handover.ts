@@ -1,36 +1,55 @@
 import { closeSync, fstatSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { errnoOf, IngotError } from '../../base/index.ts';
-import type { HandedFile, Handover } from '../imports/handed-files.ts';
+import type { HandedFile, HandedOutput, Handover } from '../imports/handed-files.ts';
 import { openDescriptorSocket } from './descriptor-socket.ts';
+
+/**
+ * Holds a file that is to be written; the descriptors are the caller's when it throws.
+ *
+ * @param name for people
+ */
+type HoldOutput = (descriptors: readonly number[], name: string) => Promise<HandedOutput>;
 
 /**
  * Opens a place where a process of this machine leaves an open file, by `SCM_RIGHTS`.
  *
- * What it may read is its own right, shown by the open file: the daemon opens no path that somebody
- * names, which it might be allowed to read and they not.
+ * What it may read or write is its own right, shown by the open file: the daemon opens no path that
+ * somebody names, which it might be allowed to read and they not.
+ *
+ * @param holdOutput owns what was left to be written, once it has checked it
  */
-export function openSocketHandover(key: string): Handover {
+export function openSocketHandover(key: string, holdOutput: HoldOutput): Handover {
   const socket = openDescriptorSocket();
   return {
     socket: socket.name,
-    take: async () => {
-      const fd = socket.receive(key);
-      if (fd === undefined) {
-        throw new IngotError('source-not-found', 'no file was left at the socket');
-      }
-      try {
-        return await heldFile(fd);
-      } catch (thrown) {
-        closeSync(fd);
-        throw thrown;
-      }
-    },
+    take: () => keepFrom(socket.receive(key), heldFile),
+    takeOutput: (name) =>
+      keepFrom(socket.receive(key), (descriptors) => holdOutput(descriptors, name)),
     [Symbol.dispose]: () => socket[Symbol.dispose](),
   };
 }
 
-async function heldFile(fd: number): Promise<HandedFile> {
+/** @param hold owns the descriptors once it has returned */
+async function keepFrom<T>(
+  descriptors: readonly number[] | undefined,
+  hold: (descriptors: readonly number[]) => Promise<T>,
+): Promise<T> {
+  if (descriptors === undefined) {
+    throw new IngotError('source-not-found', 'no file was left at the socket');
+  }
+  try {
+    return await hold(descriptors);
+  } catch (thrown) {
+    for (const fd of descriptors) closeSync(fd);
+    throw thrown;
+  }
+}
+
+async function heldFile([fd, ...others]: readonly number[]): Promise<HandedFile> {
+  if (fd === undefined || others.length > 0) {
+    throw new IngotError('source-unreadable', 'what was left is more than one file');
+  }
   const stat = fstatSync(fd);
   if (!stat.isFile()) throw new IngotError('source-unreadable', 'what was left is no regular file');
   const path = `/proc/self/fd/${fd}`;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { ManualClock } from '../../../test/fakes/manual-clock.ts';
-import { isFailure } from '../../base/index.ts';
+import { IngotError, isFailure } from '../../base/index.ts';
 import { HandedFiles, type Handover } from './handed-files.ts';
 
 const OWN = 'acc-aaaaa';
@@ -23,6 +23,16 @@ function places() {
       return {
         path: key,
         sizeBytes: 1,
+        [Symbol.asyncDispose]: async () => file[Symbol.dispose](),
+      };
+    },
+    takeOutput: async (name) => {
+      if (name === 'refused') throw new IngotError('not-allowed', 'as a handover may');
+      const file = held();
+      return {
+        sizeBytes: 1,
+        write: async () => undefined,
+        flush: async () => undefined,
         [Symbol.asyncDispose]: async () => file[Symbol.dispose](),
       };
     },
@@ -57,6 +67,30 @@ describe('files that are handed over', () => {
     await assert.rejects(handed.take(OWN, keys[0] ?? ''), isRefused('source-not-found'));
     assert.equal(open.size, 0);
     handed.offer(OWN);
+  });
+
+  test('are written for one account a few at once, and closed whatever becomes of them', async () => {
+    const { open, openHandover } = places();
+    await using handed = new HandedFiles(openHandover, new ManualClock());
+    const take = (account: typeof OWN | typeof OTHER, name = 'x.mender') =>
+      handed.takeOutput(account, handed.offer(account).key, name);
+    await assert.rejects(
+      handed.takeOutput(OTHER, handed.offer(OWN).key, 'x.mender'),
+      isRefused('source-not-found'),
+    );
+    for (let i = 0; i < 5; i++) {
+      await assert.rejects(take(OWN, 'refused'), (thrown) => isFailure(thrown, 'not-allowed'));
+    }
+    const outputs = [];
+    for (let i = 0; i < 4; i++) outputs.push(await take(OWN));
+    await assert.rejects(take(OWN), isRefused('too-many-requests'));
+    outputs.push(await take(OTHER));
+    for (const output of outputs.slice(1)) await output[Symbol.asyncDispose]();
+    await outputs[1]?.[Symbol.asyncDispose]();
+    for (let i = 0; i < 3; i++) outputs.push(await take(OWN));
+    await assert.rejects(take(OWN), isRefused('too-many-requests'));
+    for (const output of outputs) await output[Symbol.asyncDispose]();
+    assert.equal(open.size, 1, 'the offer that nobody took');
   });
 
   test('stay open until their import has ended, or the daemon ends', async () => {

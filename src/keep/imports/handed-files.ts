@@ -8,6 +8,20 @@ export interface HandedFile extends AsyncDisposable {
   readonly sizeBytes: number;
 }
 
+/** A file that another process of this machine has opened, and lets this one write a part of. */
+export interface HandedOutput extends AsyncDisposable {
+  /** Up to where the file has its space: nothing is written beyond. */
+  readonly sizeBytes: number;
+  /**
+   * Takes bytes that follow what came before; their memory is the caller's again when this returns.
+   *
+   * @throws IngotError `target-full`, `target-unwritable`, also for earlier bytes
+   */
+  write(bytes: Uint8Array, offsetBytes: number): Promise<void>;
+  /** Waits until the file has all of it. Whoever handed it over makes it durable. */
+  flush(): Promise<void>;
+}
+
 /** Where a process of this machine leaves an open file. */
 export interface Handover extends Disposable {
   /** Name of the socket that takes it, as `docs/formats/native-wire.md` says. */
@@ -19,6 +33,14 @@ export interface Handover extends Disposable {
    *   `not-allowed` when this process may not read it
    */
   take(): Promise<HandedFile>;
+  /**
+   * Takes a file that was left to be written.
+   *
+   * @param name for people
+   * @throws IngotError `source-not-found` when nothing was left, `not-allowed` for what is not
+   *   written to
+   */
+  takeOutput(name: string): Promise<HandedOutput>;
 }
 
 /** Opens a place for one file, which only who knows the key can leave there. */
@@ -35,7 +57,13 @@ const OFFER_MS = 30_000;
 /** Offers that one account may have open: each is a descriptor of this process. */
 const OFFERS_PER_ACCOUNT = 8;
 
-/** Files that are handed over to imports, from the offer to the end of the import. */
+/** Files that are written for one account at once: each has some MiB of memory. */
+const OUTPUTS_PER_ACCOUNT = 4;
+
+/**
+ * Files that are handed over: to imports, from the offer to the end of the import, and to whoever
+ * writes them.
+ */
 export class HandedFiles implements AsyncDisposable {
   readonly #openHandover: OpenHandover;
   readonly #clock: Clock;
@@ -44,6 +72,7 @@ export class HandedFiles implements AsyncDisposable {
     { readonly accountId: Id<'acc'>; readonly handover: Handover; readonly endsAt: number }
   >();
   readonly #files = new Map<Id<'img'>, HandedFile>();
+  readonly #outputs = new Map<Id<'acc'>, number>();
 
   constructor(openHandover: OpenHandover, clock: Clock) {
     this.#openHandover = openHandover;
@@ -74,14 +103,34 @@ export class HandedFiles implements AsyncDisposable {
    *   nothing was left; what {@link Handover.take} throws
    */
   async take(accountId: Id<'acc'>, key: string): Promise<HandedFile> {
-    this.#expire();
-    const offer = this.#offers.get(key);
-    if (offer?.accountId !== accountId) {
-      throw new IngotError('source-not-found', 'nothing was offered under this key');
-    }
-    this.#offers.delete(key);
-    using handover = offer.handover;
+    using handover = this.#endOffer(accountId, key);
     return await handover.take();
+  }
+
+  /**
+   * Takes the file that was left at an offer to be written, which is over with it.
+   *
+   * @param name for people
+   * @throws IngotError `too-many-requests`; `source-not-found` as {@link take}; what
+   *   {@link Handover.takeOutput} throws
+   */
+  async takeOutput(accountId: Id<'acc'>, key: string, name: string): Promise<HandedOutput> {
+    using handover = this.#endOffer(accountId, key);
+    const count = this.#outputs.get(accountId) ?? 0;
+    if (count >= OUTPUTS_PER_ACCOUNT) {
+      throw new IngotError('too-many-requests', `${count} files are written already`, { count });
+    }
+    this.#outputs.set(accountId, count + 1);
+    await using undo = new AsyncDisposableStack();
+    undo.defer(() => this.#leaveOutput(accountId));
+    const output = undo.use(await handover.takeOutput(name));
+    const owned = undo.move();
+    return {
+      sizeBytes: output.sizeBytes,
+      write: (bytes, offsetBytes) => output.write(bytes, offsetBytes),
+      flush: () => output.flush(),
+      [Symbol.asyncDispose]: () => owned.disposeAsync(),
+    };
   }
 
   /** Keeps a file for the import of this image, until {@link forget}. */
@@ -105,6 +154,23 @@ export class HandedFiles implements AsyncDisposable {
     for (const { handover } of this.#offers.values()) handover[Symbol.dispose]();
     this.#offers.clear();
     for (const imageId of [...this.#files.keys()]) await this.forget(imageId);
+  }
+
+  /** Ends an offer. @returns its place, now the caller's */
+  #endOffer(accountId: Id<'acc'>, key: string): Handover {
+    this.#expire();
+    const offer = this.#offers.get(key);
+    if (offer?.accountId !== accountId) {
+      throw new IngotError('source-not-found', 'nothing was offered under this key');
+    }
+    this.#offers.delete(key);
+    return offer.handover;
+  }
+
+  #leaveOutput(accountId: Id<'acc'>): void {
+    const left = (this.#outputs.get(accountId) ?? 1) - 1;
+    if (left === 0) this.#outputs.delete(accountId);
+    else this.#outputs.set(accountId, left);
   }
 
   #expire(): void {

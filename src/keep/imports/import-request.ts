@@ -3,7 +3,7 @@ import type { DiskFormat } from '../../bytes/index.ts';
 import type { Job } from '../jobs/job-catalogue.ts';
 import type { ImageRow } from '../library/catalogue.ts';
 import type { Image, ImageDescription } from '../library/image.ts';
-import type { HandoverOffer } from './handed-files.ts';
+import type { HandedOutput, HandoverOffer } from './handed-files.ts';
 import { importUrl, shownUrl } from './url-source.ts';
 
 /** What a new import is told. */
@@ -49,6 +49,7 @@ export interface UploadState {
 /** The calls of `Imports`, for one account. */
 export interface AccountImports {
   offer(): HandoverOffer;
+  takeOutput(key: string, name: string): Promise<HandedOutput>;
   begin(request: ImportRequest): Promise<UploadState>;
   upload(
     request: ImportRequest,

@@ -14,7 +14,7 @@ import { IMPORT_LIMITS, IMPORT_REQUEST, WHOLE_UPLOAD } from '../../../test/fakes
 import { ManualClock } from '../../../test/fakes/manual-clock.ts';
 import { digestOf, type Id, IngotError, isFailure, silentLog } from '../../base/index.ts';
 import { openSpooled, spoolFile } from '../../capture/adapters/spooled-snapshot.ts';
-import { sendDescriptor } from '../adapters/descriptor-socket.ts';
+import { sendDescriptors } from '../adapters/descriptor-socket.ts';
 import { DirectoryUploadSpool } from '../adapters/directory-upload-spool.ts';
 import { fileSpools } from '../adapters/file-spool.ts';
 import { openSocketHandover } from '../adapters/socket-handover.ts';
@@ -62,7 +62,8 @@ function open(test: TestLibrary, changes: Partial<ImportParts> = {}): Promise<Im
     openSource: openPlain,
     openUrl: () => Promise.reject(new Error('nothing is fetched')),
     openSpool: fileSpools(uploads),
-    openHandover: openSocketHandover,
+    openHandover: (key) =>
+      openSocketHandover(key, () => Promise.reject(new Error('nothing is written'))),
     limits: IMPORT_LIMITS,
     ...changes,
   });
@@ -97,7 +98,7 @@ async function handedRequest(test: TestLibrary, imports: Imports): Promise<Impor
   writeFileSync(path, disk);
   await using file = await openFile(path);
   const { socket, key } = imports.offer(ACCOUNT);
-  assert.ok(sendDescriptor(socket, key, file.fd));
+  assert.ok(sendDescriptors(socket, key, [file.fd]));
   return { ...IMPORT_REQUEST, handover: { key, name: 'web.raw' } };
 }
 

@@ -11,7 +11,12 @@ import { type JobRunner, reasonOf } from '../jobs/job-runner.ts';
 import type { Catalogue, ImageRow } from '../library/catalogue.ts';
 import type { ImageDescription } from '../library/image.ts';
 import type { Traffic } from '../library/traffic.ts';
-import { HandedFiles, type HandoverOffer, type OpenHandover } from './handed-files.ts';
+import {
+  HandedFiles,
+  type HandedOutput,
+  type HandoverOffer,
+  type OpenHandover,
+} from './handed-files.ts';
 import type { ImportLimits, ImportOrder } from './import-order.ts';
 import {
   type AccountImports,
@@ -125,6 +130,17 @@ export class Imports implements AsyncDisposable {
   }
 
   /**
+   * Takes a file that was left at an offer to be written.
+   *
+   * @param name for people
+   * @throws IngotError `source-not-found`, `not-allowed`, `too-many-requests`
+   */
+  async takeOutput(accountId: Id<'acc'>, key: string, name: string): Promise<HandedOutput> {
+    this.#end.signal.throwIfAborted();
+    return await this.#handed.takeOutput(accountId, key, name);
+  }
+
+  /**
    * Takes a whole upload with one request. When it breaks off, what came is kept like a part, and
    * the image waits for the rest of it.
    *
@@ -206,6 +222,7 @@ export class Imports implements AsyncDisposable {
   forAccount(accountId: Id<'acc'>): AccountImports {
     return {
       offer: () => this.offer(accountId),
+      takeOutput: (key, name) => this.takeOutput(accountId, key, name),
       begin: (request) => this.begin(accountId, request),
       upload: (request, body, part, onBegun) =>
         this.upload(accountId, request, body, part, onBegun),

@@ -20,6 +20,7 @@ import { downloadRoutes, imageRoutes } from './image-routes.ts';
 import { importRoutes } from './import-routes.ts';
 import { BYTES_MEDIA_TYPE, ingestRoutes } from './ingest-routes.ts';
 import { MANIFEST_MEDIA_TYPE } from './manifest-stream.ts';
+import { outputRoutes } from './output-routes.ts';
 import { readRoutes } from './read-routes.ts';
 import type { NativeMetrics, RouteContext } from './routes.ts';
 import { SEGMENTS_MEDIA_TYPE } from './segment-frames.ts';
@@ -97,6 +98,7 @@ export const nativeApi: FastifyPluginAsync<NativeOptions> = async (outer, option
     downloadRoutes(routes, context);
     fileRoutes(routes, context);
     artifactRoutes(routes, context);
+    outputRoutes(routes, context);
     ingestRoutes(routes, context);
     readRoutes(routes, context, held);
     upkeepRoutes(routes, context);

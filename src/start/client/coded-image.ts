@@ -3,6 +3,7 @@ import { decompress, GZIP_HEADER, GZIP_TRAILER_BYTES } from '../../bytes/index.t
 import type { Image } from '../../keep/index.ts';
 import type { CodedPayload } from '../../publish/index.ts';
 import type { DaemonClient } from './daemon-client.ts';
+import { isThisMachine } from './hand-over.ts';
 import { type RemoteFile, remoteBlocks, remoteBytes, remoteFileEnd } from './image-stream.ts';
 
 /** An image of a daemon, as the payload of an artifact. */
@@ -78,6 +79,13 @@ export async function openRemotePayload(
     codedBytes: file.sizeBytes - GZIP_HEADER.length - GZIP_TRAILER_BYTES,
     plainCrc32: trailerCrc32(end, id, image.virtualSizeBytes),
     openCoded: () => segmentsOf(client, file),
+    writeCoded: async (place, onProgress) => {
+      if (!isThisMachine(client.url)) return false;
+      const { writeByDaemon } = await import('./handed-output.ts');
+      const startByte = GZIP_HEADER.length;
+      const endByte = file.sizeBytes - GZIP_TRAILER_BYTES;
+      return await writeByDaemon(client, { file, startByte, endByte, place, onProgress });
+    },
     openPlain: () => decompress('gzip', remoteBytes(client, file, 0), `${id}.gz`),
   };
 }

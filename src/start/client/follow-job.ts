@@ -8,8 +8,8 @@ import {
 } from '../../base/index.ts';
 import { jobSchema, type WireJob } from '../../serve/index.ts';
 import type { ApiCall, DaemonClient } from './daemon-client.ts';
+import { readEvents } from './event-stream.ts';
 
-const MAX_EVENT_CHARACTERS = 1024 * 1024;
 const PAUSE_MS = 1000;
 /** Times in a row that the daemon may be away while a job is watched. */
 const MAX_BREAKS = 30;
@@ -60,26 +60,5 @@ async function* events(
   client: DaemonClient,
   id: Id<'job'>,
 ): AsyncGenerator<WireJob, void, undefined> {
-  const answer = await client.call({ method: 'GET', path: `/jobs/${id}/events` });
-  try {
-    let text = '';
-    for await (const piece of answer) {
-      text += (piece as Buffer).toString('utf8');
-      if (text.length > MAX_EVENT_CHARACTERS) {
-        throw new IngotError('daemon-protocol', 'an event of a job is too long');
-      }
-      const parts = text.split('\n\n');
-      text = parts.pop() ?? '';
-      for (const part of parts) yield jobOf(part);
-    }
-  } finally {
-    answer.destroy();
-  }
-}
-
-function jobOf(event: string): WireJob {
-  const data = /^data: (.*)$/m.exec(event)?.[1];
-  const parsed = jobSchema.safeParse(data === undefined ? undefined : JSON.parse(data));
-  if (parsed.success) return parsed.data;
-  throw new IngotError('daemon-protocol', 'the daemon sent something that is no job');
+  yield* readEvents(await client.call({ method: 'GET', path: `/jobs/${id}/events` }), jobSchema);
 }

@@ -8,6 +8,7 @@ import { isPublicAddress } from '../../keep/adapters/public-address.ts';
 import { openSocketHandover } from '../../keep/adapters/socket-handover.ts';
 import type { DirectoryLibrary, Imports } from '../../keep/index.ts';
 import type { ImportSettings } from '../settings/daemon-settings.ts';
+import { heldOutput } from './held-output.ts';
 
 /** Imports that one account may have at once, besides those that are over. */
 const PER_ACCOUNT = 16;
@@ -37,7 +38,10 @@ export async function openImports(
         onProgress: file.onProgress,
         format: file.format,
       }),
-    openHandover: openSocketHandover,
+    openHandover: (key) =>
+      openSocketHandover(key, (descriptors, name) =>
+        heldOutput(descriptors, { name, dataFolder: folder }),
+      ),
     openSpool: fileSpools(uploads),
     openUrl: openHttpFiles({
       mayConnectTo: settings.mayFetchPrivate ? () => true : isPublicAddress,

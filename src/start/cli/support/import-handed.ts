@@ -1,6 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { errnoOf, type FailureCode, type Id, IngotError, isFailure } from '../../../base/index.ts';
+import { errnoOf, type Id, IngotError } from '../../../base/index.ts';
 import {
   DISK_HEADER_BYTES,
   type DiskFormat,
@@ -8,9 +8,8 @@ import {
   sniffCompression,
   sniffDiskFormat,
 } from '../../../bytes/index.ts';
-import { sendDescriptor } from '../../../keep/adapters/descriptor-socket.ts';
-import { handoverSchema } from '../../../serve/index.ts';
 import type { DaemonClient } from '../../client/daemon-client.ts';
+import { handOver, isThisMachine, unlessRefused } from '../../client/hand-over.ts';
 import { readAnswer } from '../../client/http-connection.ts';
 import type { CliContext } from '../context.ts';
 import {
@@ -43,7 +42,7 @@ export async function importHanded(
 ): Promise<boolean> {
   if (!isThisMachine(client.url)) return false;
   const startedAt = performance.now();
-  const key = await handOver(client, path, options.format);
+  const key = await handFileOver(client, path, options.format);
   if (key === undefined) return false;
   const beginning = beginImport(client, {
     ...describedImport({ ...options, format: 'raw' }),
@@ -63,32 +62,14 @@ export async function importHanded(
 }
 
 /** @returns the key under which the daemon has the open file */
-async function handOver(
+async function handFileOver(
   client: DaemonClient,
   path: string,
   format: DiskFormat | undefined,
 ): Promise<string | undefined> {
   await using file = await openPlainDisk(path, format);
   if (file === undefined) return undefined;
-  const offer = await unlessRefused(
-    client.json(handoverSchema, { method: 'POST', path: '/handovers' }),
-    ['not-allowed', 'too-many-requests', 'request-invalid'],
-  );
-  if (offer === undefined) return undefined;
-  return sendDescriptor(offer.socket, offer.key, file.fd) ? offer.key : undefined;
-}
-
-/** @returns undefined for refusals after which the file is sent instead */
-async function unlessRefused<T>(
-  answer: Promise<T>,
-  refusals: readonly FailureCode[],
-): Promise<T | undefined> {
-  try {
-    return await answer;
-  } catch (thrown) {
-    if (refusals.some((code) => isFailure(thrown, code))) return undefined;
-    throw thrown;
-  }
+  return await handOver(client, [file.fd]);
 }
 
 /** What has another form is unpacked and converted by the command, under the user's own limits. */
@@ -132,10 +113,4 @@ async function giveUp(client: DaemonClient, imageId: Id<'img'>): Promise<void> {
     if (!(thrown instanceof IngotError)) throw thrown;
     // It has ended, or its daemon has.
   }
-}
-
-/** Only there can a descriptor be handed over; through a tunnel it is refused, and nothing is lost. */
-function isThisMachine(url: string): boolean {
-  const { hostname } = new URL(url);
-  return hostname === 'localhost' || hostname === '[::1]' || /^127(\.\d+){3}$/.test(hostname);
 }

@@ -70,6 +70,13 @@ export class BlockWriter implements AsyncDisposable {
     await (await this.#direct)?.flush();
   }
 
+  /** Leaves room for bytes that somebody else has written behind what a flush has written. */
+  skip(lengthBytes: number): void {
+    this.#sizeBytes += lengthBytes;
+    // What is left to be written is an end: it needs no way past the cache.
+    this.#direct ??= Promise.resolve(undefined);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await (await this.#direct)?.[Symbol.asyncDispose]();
   }
@@ -105,5 +112,5 @@ export class BlockWriter implements AsyncDisposable {
 
 async function openDirect(handle: FileHandle): Promise<DirectWriter | undefined> {
   const { DirectWriter } = await import('../../../../capture/adapters/direct-writer.ts');
-  return await DirectWriter.open(handle, WRITES_AHEAD);
+  return await DirectWriter.open(handle, { writesAhead: WRITES_AHEAD });
 }

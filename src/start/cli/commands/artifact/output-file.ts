@@ -157,6 +157,16 @@ export function withMaxSize(target: OutputFile, maxBytes: number | undefined): A
   let writtenBytes = 0;
   return {
     patch: target.patch,
+    ...(target.writeApart === undefined
+      ? {}
+      : {
+          writeApart: async (lengthBytes, write) => {
+            check(writtenBytes + lengthBytes);
+            const isWritten = (await target.writeApart?.(lengthBytes, write)) ?? false;
+            if (isWritten) writtenBytes += lengthBytes;
+            return isWritten;
+          },
+        }),
     reserve: async (sizeBytes) => {
       check(sizeBytes);
       await target.reserve?.(sizeBytes);

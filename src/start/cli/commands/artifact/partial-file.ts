@@ -1,10 +1,10 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { errnoOf } from '../../../../base/index.ts';
+import { errnoOf, MIB } from '../../../../base/index.ts';
 import { targetFailure } from '../../../../capture/adapters/target-failure.ts';
 import { writeAll } from '../../../../capture/adapters/write-all.ts';
-import type { ArtifactTarget } from '../../../../publish/index.ts';
+import type { ArtifactTarget, FilePlace } from '../../../../publish/index.ts';
 import { BlockWriter } from './block-writer.ts';
 
 /** Where an artifact is written: whole or not at all, where that is possible. */
@@ -25,6 +25,9 @@ async function syncFolder(path: string): Promise<void> {
 
 /** What filesystems say that keep no space for anybody. */
 const NO_RESERVING = ['EOPNOTSUPP', 'ENOSYS', 'EINVAL'];
+
+/** Less than this is written before anybody else could begin. */
+const APART_BYTES = 4 * MIB;
 
 /** A file under a temporary name beside the final one; it appears under its own when it is whole. */
 export class PartialFile implements OutputFile {
@@ -67,6 +70,30 @@ export class PartialFile implements OutputFile {
     } catch (thrown) {
       if (!NO_RESERVING.includes(errnoOf(thrown) ?? '')) throw targetFailure(thrown, this.name);
     }
+  }
+
+  async writeApart(
+    lengthBytes: number,
+    write: (place: FilePlace) => Promise<boolean>,
+  ): Promise<boolean> {
+    // Whoever writes finds the space there: it could be somebody who may use more than this user.
+    if (this.#reservedBytes === 0 || lengthBytes < APART_BYTES) return false;
+    const { openPastCache } = await import('../../../../capture/adapters/direct-writer.ts');
+    await using direct = await openPastCache(this.#handle);
+    if (direct === undefined) return false;
+    try {
+      await this.#blocks.flush();
+    } catch (thrown) {
+      throw targetFailure(thrown, this.name);
+    }
+    const isWritten = await write({
+      name: this.name,
+      buffered: this.#handle.fd,
+      direct: direct.fd,
+      offsetBytes: this.#blocks.sizeBytes,
+    });
+    if (isWritten) this.#blocks.skip(lengthBytes);
+    return isWritten;
   }
 
   async commit(): Promise<void> {
