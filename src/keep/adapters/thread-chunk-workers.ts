@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { digestBytes } from '../../base/index.ts';
@@ -24,6 +23,9 @@ import {
   SPAN_NUMBERS,
 } from './chunk-tasks.ts';
 import { SharedMemory } from './shared-memory.ts';
+import { TaskThread } from './task-thread.ts';
+
+type ChunkThread = TaskThread<ChunkTask, Uint8Array | Uint32Array>;
 
 /** More threads than this outrun every disk, and each takes about 15 MB. */
 const MAX_THREADS = 8;
@@ -33,12 +35,6 @@ const TASKS_PER_THREAD = 2;
 
 /** Stored blocks are longer than what they hold. */
 const CODED_BUFFER_BYTES = LENT_BYTES + 64 * 1024;
-
-interface Answer {
-  readonly number: number;
-  readonly result?: Uint8Array | Uint32Array;
-  readonly bug?: unknown;
-}
 
 interface Call {
   readonly task: ChunkTask;
@@ -50,74 +46,6 @@ interface SharedSegments extends Disposable {
   readonly bytes: Buffer;
   /** Views into {@link bytes}, one for each segment. */
   readonly coded: readonly Uint8Array[];
-}
-
-/** One worker thread. It does not keep the process alive while it has nothing to do. */
-class ChunkThread {
-  readonly #worker: Worker;
-  readonly #calls = new Map<number, Call>();
-  readonly #onFree: () => void;
-  #number = 0;
-  #death: Error | undefined;
-  #isEnding = false;
-  #hasExited = false;
-
-  constructor(engineName: string, onFree: () => void) {
-    this.#onFree = onFree;
-    this.#worker = new Worker(new URL('./chunk-worker.ts', import.meta.url), {
-      workerData: engineName,
-      resourceLimits: { maxYoungGenerationSizeMb: 4 },
-    });
-    this.#worker.on('message', (answer: Answer) => this.#settle(answer));
-    this.#worker.on('error', (error) => this.#die(error));
-    this.#worker.on('exit', () => {
-      this.#hasExited = true;
-      this.#die(new Error('a thread that works on chunks has ended'));
-    });
-    // After the listeners: the first one makes it count again.
-    this.#worker.unref();
-  }
-
-  get load(): number {
-    return this.#calls.size;
-  }
-
-  start(call: Call): void {
-    if (this.#death !== undefined) {
-      call.done.reject(this.#death);
-      return;
-    }
-    if (this.#calls.size === 0) this.#worker.ref();
-    this.#number += 1;
-    this.#calls.set(this.#number, call);
-    this.#worker.postMessage({ number: this.#number, task: call.task });
-  }
-
-  async end(): Promise<void> {
-    this.#isEnding = true;
-    if (this.#hasExited) return;
-    // Not terminated: a thread that is ended while it loads the engine takes the process with it.
-    this.#worker.ref();
-    this.#worker.postMessage('end');
-    await once(this.#worker, 'exit');
-  }
-
-  #settle({ number, result, bug }: Answer): void {
-    const call = this.#calls.get(number);
-    this.#calls.delete(number);
-    // Once it is ended, whoever waits for its exit needs the event loop.
-    if (this.#calls.size === 0 && !this.#isEnding) this.#worker.unref();
-    if (result === undefined) call?.done.reject(bug);
-    else call?.done.resolve(result);
-    this.#onFree();
-  }
-
-  #die(error: unknown): void {
-    this.#death ??= error instanceof Error ? error : new Error(String(error));
-    for (const { done } of this.#calls.values()) done.reject(this.#death);
-    this.#calls.clear();
-    this.#onFree();
-  }
 }
 
 /** {@link ChunkWorkers} on worker threads, one for each core; they start with the first loan or call. */
@@ -284,8 +212,15 @@ class ThreadChunkWorkers implements ChunkWorkers {
     if (this.#threads.length > 0) return;
     this.#threads = Array.from(
       { length: this.#count },
-      () => new ChunkThread(this.#engineName, () => this.#startWaiting()),
+      () => new TaskThread(this.#newWorker(), () => this.#startWaiting()),
     );
+  }
+
+  #newWorker(): Worker {
+    return new Worker(new URL('./chunk-worker.ts', import.meta.url), {
+      workerData: this.#engineName,
+      resourceLimits: { maxYoungGenerationSizeMb: 4 },
+    });
   }
 
   #startWaiting(): void {
@@ -295,7 +230,9 @@ class ThreadChunkWorkers implements ChunkWorkers {
       const idlest = this.#threads.reduce((best, one) => (one.load < best.load ? one : best));
       if (idlest.load >= TASKS_PER_THREAD) return;
       const call = this.#waiting.shift();
-      if (call !== undefined) idlest.start(call);
+      if (call === undefined) return;
+      const { done, task } = call;
+      idlest.run(task).then(done.resolve, done.reject);
     }
   }
 }
