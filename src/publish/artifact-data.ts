@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib';
-import { type FileDigest, IngotError, MIB } from '../base/index.ts';
+import { type Digest, type FileDigest, IngotError, MIB } from '../base/index.ts';
 import {
   type Compression,
   combineCrc32,
@@ -47,12 +47,21 @@ export interface ArtifactPayload {
     readonly onBytes: (doneBytes: number) => void;
   }) => Promise<FileDigest>;
   /**
-   * Codes the file as a compressor for gzip would, in pieces of `MAX_CHUNK_BYTES`, from readings of
-   * its own; goes with {@link digestApart}, whose CRC tells whether both read the same.
+   * Codes the file as a compressor for gzip would, in segments of `MAX_CHUNK_BYTES`, and computes the
+   * digest of the same bytes; goes with {@link digestApart}.
    *
-   * @returns pieces in order; a segment is valid until the next piece is asked for
+   * @param options `onBytes` is told now and then how far both are; `digest` is left out of the work
+   *   when it is known, and the CRC tells whether it is that of these bytes
+   * @returns pieces in order, each valid until the next is asked for, and then what they are together
    */
-  readonly codeApart?: () => AsyncIterable<CodedPiece>;
+  readonly codeApart?: (options: CodeApartOptions) => AsyncGenerator<CodedPiece, FileDigest>;
+}
+
+/** How a payload is coded by others. */
+export interface CodeApartOptions {
+  readonly digest: Digest | undefined;
+  readonly signal: AbortSignal | undefined;
+  readonly onBytes: (doneBytes: number) => void;
 }
 
 /** How the data part is compressed; no compressor goes with `none`. */
@@ -67,7 +76,7 @@ interface PlainPiece {
   readonly bytes: Buffer;
 }
 
-/** A segment, or so many zeros. */
+/** Segments one behind the other, or so many zeros. */
 export interface CodedPiece {
   /** Memory that nobody else has, or that threads share; undefined for zeros. */
   readonly own: Uint8Array | undefined;

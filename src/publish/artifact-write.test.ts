@@ -68,6 +68,15 @@ async function* codedPieces(plain: Buffer): AsyncGenerator<CodedPiece, void, und
   }
 }
 
+/** Coded pieces, and what they are together. */
+function codedApart(plain: Buffer): NonNullable<ArtifactPayload['codeApart']> {
+  return async function* ({ digest = digestOf(plain), onBytes }) {
+    yield* codedPieces(plain);
+    onBytes(plain.length);
+    return { digest, crc32: crc32(plain), sizeBytes: plain.length };
+  };
+}
+
 function requestOf(
   payload: ArtifactPayload,
   changes: Partial<WriteArtifactRequest> = {},
@@ -182,8 +191,7 @@ describe('writing an artifact', () => {
     for (const [canPatch, codeApart] of [
       [true, undefined],
       [false, undefined],
-      [true, () => codedPieces(large)],
-      [false, () => codedPieces(large)],
+      [false, codedApart(large)],
     ] as const) {
       assert.ok((await write(right, canPatch, codeApart)).equals(plain.bytes));
       for (const wrong of [
@@ -199,6 +207,21 @@ describe('writing an artifact', () => {
     }
   });
 
+  test('takes the digest from those who code, where both come from one reading', async () => {
+    const large = Buffer.concat([body, Buffer.alloc(16 * MIB, 'large')]);
+    const plain = new MemoryTarget({ canPatch: true });
+    await writeArtifact(requestOf(payloadOf(large).payload), plain);
+    const { payload, opened } = payloadOf(large, {
+      digestApart: () => Promise.reject(new Error('nobody needs it')),
+      codeApart: codedApart(large),
+    });
+    const target = new MemoryTarget({ canPatch: true });
+    const { digests } = await writeArtifact(requestOf(payload), target);
+    assert.deepEqual(digests, [digestOf(large)]);
+    assert.ok(target.bytes.equals(plain.bytes));
+    assert.equal(opened.times, 0);
+  });
+
   test('takes no file that was coded elsewhere with another length or content', async () => {
     const large = Buffer.alloc(17 * MIB, 'large');
     const found = { digest: digestOf(large), crc32: crc32(large), sizeBytes: large.length };
@@ -209,10 +232,10 @@ describe('writing an artifact', () => {
     ] as const) {
       const { payload, opened } = payloadOf(large, {
         digestApart: () => Promise.resolve(found),
-        codeApart: () => codedPieces(coded),
+        codeApart: codedApart(coded),
       });
       await assert.rejects(
-        writeArtifact(requestOf(payload), new MemoryTarget({ canPatch: true })),
+        writeArtifact(requestOf(payload), new MemoryTarget({ canPatch: false })),
         (thrown) => isFailure(thrown, code),
       );
       assert.equal(opened.times, 0);

@@ -1,4 +1,4 @@
-export type { ArtifactPayload, CodedPiece, DataCoding } from './artifact-data.ts';
+export type { ArtifactPayload, CodeApartOptions, CodedPiece, DataCoding } from './artifact-data.ts';
 export { type CodedPayload, writeArtifactOfSegments } from './artifact-of-segments.ts';
 export { type ArtifactRewrite, rewriteHeader } from './artifact-rewrite.ts';
 export {

@@ -71,19 +71,18 @@ export class PayloadReader {
     const keptBytes = keptBytesOf(this.#request);
     const allocate = (bytes: number): Buffer => Buffer.allocUnsafeSlow(bytes);
     const pieces = payloads[index]?.open({ signal, keptBytes, allocate }) ?? [];
-    return this.#readBeside(index, apart, pieces, (sum, piece) => sum.add(piece));
+    return this.#readBeside(index, apart, pieces);
   }
 
   /**
-   * Yields one payload as segments, where others can read and code it for gzip while its digest is
-   * computed; its digest and size are there when it has ended.
+   * Yields one payload as segments, where others can read, hash and code it for gzip; its digest and
+   * size are there when it has ended.
    */
   readCoded(index: number): AsyncGenerator<CodedPiece, void, undefined> | undefined {
-    const apart = this.#apartOf(index);
-    const { codeApart } = this.#request.payloads[index] ?? {};
+    const { codeApart, sizeBytes = THREADED_BYTES } = this.#request.payloads[index] ?? {};
     const isGzip = this.#request.compression === 'gzip';
-    if (apart === undefined || codeApart === undefined || !isGzip) return undefined;
-    return this.#readBeside(index, apart, codeApart(), (sum, piece) => sum.addCoded(piece));
+    if (codeApart === undefined || sizeBytes < THREADED_BYTES || !isGzip) return undefined;
+    return this.#readCoded(index, codeApart);
   }
 
   #apartOf(index: number): ArtifactPayload['digestApart'] | undefined {
@@ -113,13 +112,27 @@ export class PayloadReader {
     this.sizes[index] = sizeBytes;
   }
 
+  async *#readCoded(
+    index: number,
+    codeApart: NonNullable<ArtifactPayload['codeApart']>,
+  ): AsyncGenerator<CodedPiece, void, undefined> {
+    const startBytes = this.#doneBytes;
+    const known = this.#apart.get(index);
+    const found = yield* codeApart({
+      digest: known?.digest,
+      signal: this.#request.signal,
+      onBytes: (bytes) => this.#tell(startBytes + bytes),
+    });
+    if (known !== undefined) expectSame(known, found);
+    this.#found(index, found, startBytes);
+  }
+
   /** Reads while the digest is computed from a reading of its own, and compares both. */
-  async *#readBeside<T>(
+  async *#readBeside(
     index: number,
     apart: NonNullable<ArtifactPayload['digestApart']>,
-    pieces: AsyncIterable<T> | Iterable<T>,
-    add: (sum: PayloadSum, piece: T) => void,
-  ): AsyncGenerator<T, void, undefined> {
+    pieces: AsyncIterable<Buffer> | Iterable<Buffer>,
+  ): AsyncGenerator<Buffer, void, undefined> {
     const stop = new AbortController();
     const { signal } = this.#request;
     const startBytes = this.#doneBytes;
@@ -139,14 +152,12 @@ export class PayloadReader {
     try {
       for await (const piece of pieces) {
         signal?.throwIfAborted();
-        add(sum, piece);
+        sum.add(piece);
         tell();
         yield piece;
       }
       const found = await hashing;
-      if (found.sizeBytes !== sum.sizeBytes || found.crc32 !== sum.crc32()) {
-        throw new IngotError('content-changed', CHANGED);
-      }
+      expectSame(found, { sizeBytes: sum.sizeBytes, crc32: sum.crc32() });
       this.#found(index, found, startBytes);
     } finally {
       stop.abort();
@@ -171,6 +182,15 @@ export class PayloadReader {
   }
 }
 
+type Sum = Pick<FileDigest, 'sizeBytes' | 'crc32'>;
+
+/** @throws IngotError `content-changed` */
+function expectSame(before: Sum, now: Sum): void {
+  if (before.sizeBytes !== now.sizeBytes || before.crc32 !== now.crc32) {
+    throw new IngotError('content-changed', CHANGED);
+  }
+}
+
 /** CRC and length of one payload; holes cost nothing. */
 class PayloadSum {
   sizeBytes = 0;
@@ -190,11 +210,6 @@ class PayloadSum {
     }
     this.#addZeros();
     this.#value = combineCrc32(this.#value, this.#crc32(piece), piece.length);
-  }
-
-  addCoded({ crc32: pieceCrc32, plainBytes }: CodedPiece): void {
-    this.sizeBytes += plainBytes;
-    this.#value = combineCrc32(this.#value, pieceCrc32, plainBytes);
   }
 
   crc32(): number {

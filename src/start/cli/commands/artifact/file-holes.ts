@@ -24,4 +24,9 @@ export class Holes {
     }
     return Math.max(0, Math.min(this.#data.start, this.#sizeBytes) - position);
   }
+
+  /** @returns how many bytes of data follow `position`, from where {@link untilData} gave 0 */
+  untilHole(position: number): number {
+    return Math.min(this.#data.end, this.#sizeBytes) - position;
+  }
 }

@@ -16,11 +16,11 @@ export function apartOf(
       const { codec } = await openFastestCodec();
       return await digestOfFile(path, codec.name, options);
     },
-    codeApart: async function* () {
+    codeApart: async function* (options) {
       const { openFastestCodec } = await fastest();
       const { codeFile } = await import('./coded-file.ts');
       const { codec } = await openFastestCodec();
-      yield* codeFile(path, codec.name);
+      return yield* codeFile(path, codec.name, options);
     },
   };
 }
