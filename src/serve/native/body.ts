@@ -1,7 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { FastifyRequest } from 'fastify';
 import { type Clock, IngotError } from '../../base/index.ts';
-import { releaseMemory } from '../../bytes/index.ts';
 import { STALL_MS, stallGuard } from './stall-guard.ts';
 
 /**
@@ -55,26 +54,6 @@ export async function readBody(
   const pieces: Buffer[] = [];
   for await (const piece of limitedBody(body, limits)) pieces.push(piece);
   return Buffer.concat(pieces);
-}
-
-/**
- * Reads a whole body into memory of the caller.
- *
- * @returns the part of `target` that it fills
- * @throws IngotError as {@link limitedBody} does, with the length of `target` as the limit
- */
-export async function readBodyInto(
-  body: Readable,
-  target: Buffer,
-  { clock }: { readonly clock: Clock },
-): Promise<Buffer> {
-  let count = 0;
-  for await (const piece of limitedBody(body, { maxBytes: target.byteLength, clock })) {
-    count += piece.copy(target, count);
-    // A piece alone in its memory is nobody else's: node's parser copies each out of the socket's.
-    if (piece.byteLength === piece.buffer.byteLength) releaseMemory(piece);
-  }
-  return target.subarray(0, count);
 }
 
 /**

@@ -3,31 +3,26 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { digestFromBytes, IngotError, isFailure } from '../../base/index.ts';
 import type { Image, IngestSession } from '../../keep/index.ts';
-import { limitedBody, readBody, readBodyInto, streamOf } from './body.ts';
+import { limitedBody, readBody, streamOf } from './body.ts';
 import { CommitMemory } from './commit-memory.ts';
 import { imageSchema, imageToWire } from './image-wire.ts';
 import { beginSchema, descriptionFromWire } from './ingest-wire.ts';
 import { MANIFEST_MEDIA_TYPE, ManifestReader } from './manifest-stream.ts';
 import { FAILURE_ANSWERS, ingestParams, type NativeServer, type RouteContext } from './routes.ts';
+import { SegmentBodies } from './segment-bodies.ts';
 import { decodeSegments, MAX_SEGMENTS_BODY_BYTES, SEGMENTS_MEDIA_TYPE } from './segment-frames.ts';
-import { Turnstile } from './turnstile.ts';
 
 /** Digests in one question are never more. */
 export const MAX_HAVE = 4096;
 /** Media type of digests and of bitmaps. */
 export const BYTES_MEDIA_TYPE = 'application/octet-stream';
-/**
- * Bodies of segments that are in memory at once, for all callers together: with 16 MiB each it
- * bounds what uploads can take. Others wait with their bytes in the socket.
- */
-const BODIES_IN_MEMORY = 3;
 /** A manifest of 2^25 entries: 2 TiB in chunks of 64 KiB. */
 const MAX_MANIFEST_BYTES = 37 * 2 ** 25;
 
 /** Takes images in: begin, have, segments, commit, abort. */
 export function ingestRoutes(server: NativeServer, context: RouteContext): void {
   const { backend, access, clock, metrics } = context;
-  const bodies = new Turnstile(BODIES_IN_MEMORY);
+  const bodies = new SegmentBodies((lengthBytes) => backend.lend(lengthBytes), clock);
   const commits = new CommitMemory(clock);
   const closeAfterFailure = closesConnection();
   server.post(
@@ -86,7 +81,6 @@ export function ingestRoutes(server: NativeServer, context: RouteContext): void 
     },
     async (request, reply) => {
       const session = backend.library(access.caller(request)).ingest(request.params.id);
-      using _place = await bodies.enter();
       const length = Number(request.headers['content-length'] ?? MAX_SEGMENTS_BODY_BYTES);
       if (!(length <= MAX_SEGMENTS_BODY_BYTES)) {
         throw new IngotError(
@@ -94,10 +88,9 @@ export function ingestRoutes(server: NativeServer, context: RouteContext): void 
           `the body is above ${MAX_SEGMENTS_BODY_BYTES} bytes`,
         );
       }
-      using memory = await backend.lend(length);
-      const body = await readBodyInto(streamOf(request), memory.bytes, { clock });
-      metrics.receivedBytes(body.byteLength);
-      await session.put(decodeSegments(body));
+      using body = await bodies.receive(streamOf(request), length);
+      metrics.receivedBytes(body.bytes.byteLength);
+      await session.put(decodeSegments(body.bytes));
       return reply.code(204).send();
     },
   );

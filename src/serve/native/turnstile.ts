@@ -11,6 +11,17 @@ export class Turnstile {
   async enter(): Promise<Disposable> {
     if (this.#free > 0) this.#free -= 1;
     else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    return this.#place();
+  }
+
+  /** @returns a place like that of {@link enter}, or undefined when all are taken */
+  tryEnter(): Disposable | undefined {
+    if (this.#free === 0) return undefined;
+    this.#free -= 1;
+    return this.#place();
+  }
+
+  #place(): Disposable {
     let isInside = true;
     return {
       [Symbol.dispose]: () => {

@@ -8,6 +8,7 @@ import {
   segmentOf,
 } from '../../../test/contracts/ingest-session.ts';
 import { startTestDaemon } from '../../../test/fakes/test-daemon.ts';
+import { uploadClient, type WireImport } from '../../../test/fakes/upload-client.ts';
 import { digestBytes } from '../../base/index.ts';
 import { encodeSegments, SEGMENTS_MEDIA_TYPE } from '../../serve/index.ts';
 import { HttpIngestTarget } from '../client/http-ingest-target.ts';
@@ -53,6 +54,28 @@ function send(head: readonly string[], body: Uint8Array, isCut = false): Promise
       else reject(error);
     });
   });
+}
+
+/** A request of which the half is sent. */
+function sendHalf(head: readonly string[], body: Uint8Array) {
+  const begun = Promise.withResolvers<void>();
+  const answer = Promise.withResolvers<string>();
+  const half = body.byteLength >> 1;
+  const socket = connect(Number(port), hostname, () => {
+    const lines = [...head, 'Host: x', `Authorization: Bearer ${token}`, 'Connection: close'];
+    socket.write(`${lines.join('\r\n')}\r\n\r\n`);
+    socket.write(body.subarray(0, half), () => begun.resolve());
+  });
+  socket.once('data', (bytes) => answer.resolve(bytes.toString()));
+  socket.once('close', () => answer.resolve('nothing'));
+  return {
+    begun: begun.promise,
+    finish: async () => {
+      socket.write(body.subarray(half));
+      return await answer.promise;
+    },
+    leave: () => void socket.destroy(),
+  };
 }
 
 const segments = (id: string, lengthBytes: number | string): string[] => [
@@ -130,6 +153,30 @@ describe('a hostile caller', () => {
       assert.match(await send(head, body), expected, head[0]?.slice(0, 80));
     }
     await ingest(new HttpIngestTarget(daemon.own), 'after all that', [chunk]);
+  });
+
+  test('who sends slowly keeps nobody waiting, and neither do six of them', {
+    timeout: 60_000,
+  }, async () => {
+    const body = Buffer.concat(encodeSegments([chunk]));
+    await using slow = new AsyncDisposableStack();
+    const rest: (() => Promise<string>)[] = [];
+    for (let n = 0; n < 6; n++) {
+      const sender = sendHalf(segments(await begin(), body.byteLength), body);
+      slow.defer(() => sender.leave());
+      await sender.begun;
+      rest.push(() => sender.finish());
+    }
+    const client = await uploadClient(daemon.env);
+    const sent = await client.send('PUT', '/images?name=meanwhile', {
+      body: bytesOf(3, 9_000_000),
+    });
+    const { image } = (await sent.json()) as WireImport;
+    await ingest(new HttpIngestTarget(daemon.own), 'meanwhile too', [
+      segmentOf(bytesOf(4, 50_000)),
+    ]);
+    assert.equal((await client.settled(image.id)).status, 'available');
+    for (const finish of rest) assert.match(await finish(), /^HTTP\/1.1 204/);
   });
 
   test('who cuts a manifest makes no image and ends its session', async () => {
