@@ -69,7 +69,8 @@ export const FAILURE_NOTES: Readonly<Record<FailureCode, string>> = {
   'profile-missing':
     'No profile tells which daemon to use. Start `ingot serve` on this machine, or run `ingot login`.',
   'settings-invalid': 'A setting has a value that it cannot have; the message names it.',
-  'content-changed': 'The file is not the one that the download began with; start again.',
+  'content-changed':
+    'The file is not the one that the download or the reading began with; start again.',
   'too-many-requests':
     'Too many wrong secrets, or too many uploads at once. Wait a minute and try again.',
   'offset-mismatch':
