@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+} from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -11,29 +20,63 @@ import { eventually, type RunningCommand, startIngot } from './ingot-command.ts'
 import { loopFilesystem } from './loop-filesystem.ts';
 
 const MIB = 1024 * 1024;
+const NOBODY = 65_534;
 const folder = mkdtempSync(join(tmpdir(), 'ingot-output-'));
 mkdirSync(join(folder, 'own'));
+mkdirSync(join(folder, 'other'));
 mkdirSync(join(folder, 'out'));
+// The daemon of another user finds its own below, and may not look into the outputs.
+chmodSync(folder, 0o711);
+chmodSync(join(folder, 'out'), 0o700);
+chownSync(join(folder, 'other'), NOBODY, NOBODY);
+const asNobody = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
+const ofNobody = daemonFolder(join(folder, 'other'), asNobody);
 const daemons = daemonFolder(join(folder, 'own'));
 after(() => {
   daemons.killAll();
+  ofNobody.killAll();
   rmSync(folder, { recursive: true, force: true });
 });
 const skip = (await takesDirectWrites(folder)) ? false : `${tmpdir()} takes no direct writes`;
 
+/** A checkout may lie where only its owner looks. */
+const nobodySkip = [
+  process.execPath,
+  join(import.meta.dirname, '../../src/start/cli/main.ts'),
+].every((path) => spawnSync('setpriv', [...asNobody.slice(1), 'test', '-r', path]).status === 0)
+  ? false
+  : 'another user may not read the program';
+
 const output = join(folder, 'out', 'x.mender');
 let imageId = '';
 
-function ended(daemon: ChildDaemon, ...args: string[]): RunningCommand['ended'] {
-  return startIngot(args, { env: daemon.env }).ended;
-}
-
-function writing(daemon: ChildDaemon, path = output, stdout?: number): RunningCommand {
+function writing(
+  daemon: ChildDaemon,
+  path = output,
+  { stdout, image = imageId }: { readonly stdout?: number; readonly image?: string } = {},
+): RunningCommand {
   const words = ['artifact', 'write', 'rootfs-image', '-n', 'r', '-c', 'd', '--no-progress'];
-  return startIngot([...words, '-f', imageId, '-o', path], {
+  return startIngot([...words, '-f', image, '-o', path], {
     env: daemon.env,
     ...(stdout === undefined ? {} : { stdout }),
   });
+}
+
+/** Imports noise, which is as long when it is coded: long enough to meet its writing in the middle. */
+async function imported(daemon: ChildDaemon, pieces: number): Promise<string> {
+  const disk = join(folder, 'disk.raw');
+  await using file = await open(disk, 'w');
+  for (let i = 0; i < pieces; i++) await file.write(randomBytes(8 * MIB));
+  const words = ['images', 'import', disk, '--name', 'disk', '--quiet'];
+  const command = startIngot(words, { env: daemon.env, stdout: 'pipe' });
+  let text = '';
+  command.child.stdout?.setEncoding('utf8').on('data', (some: string) => {
+    text += some;
+  });
+  const { status, stderr } = await command.ended;
+  assert.equal(status, 0, stderr);
+  rmSync(disk);
+  return text.trim();
 }
 
 /** How often a process has a part of the output open. */
@@ -76,23 +119,10 @@ describe('an artifact that a daemon of this machine writes into its file', { ski
   let daemon: ChildDaemon;
   let sent = '';
   before(async () => {
-    const disk = join(folder, 'disk.raw');
-    // Noise is as long when it is coded: long enough to meet its writing in the middle.
-    await using file = await open(disk, 'w');
-    for (let i = 0; i < 24; i++) await file.write(randomBytes(8 * MIB));
     daemon = await daemons.start();
-    const imported = await ended(daemon, 'images', 'import', disk, '--name', 'disk', '--quiet');
-    assert.equal(imported.status, 0, imported.stderr);
-    rmSync(disk);
-    const list = startIngot(['images', 'list', '--json'], { env: daemon.env, stdout: 'pipe' });
-    let text = '';
-    list.child.stdout?.setEncoding('utf8').on('data', (some: string) => {
-      text += some;
-    });
-    await list.ended;
-    imageId = (JSON.parse(text) as { id: string }[])[0]?.id ?? '';
+    imageId = await imported(daemon, 24);
     await using pipe = await open(join(folder, 'sent.mender'), 'w');
-    const { status, stderr } = await writing(daemon, '-', pipe.fd).ended;
+    const { status, stderr } = await writing(daemon, '-', { stdout: pipe.fd }).ended;
     assert.equal(status, 0, stderr);
     sent = await digestOf(join(folder, 'sent.mender'));
     rmSync(join(folder, 'sent.mender'));
@@ -173,6 +203,18 @@ describe('an artifact that a daemon of this machine writes into its file', { ski
       [],
     );
     assert.equal(holdCount(daemon.pid), 0);
+  });
+
+  test('is written by a daemon of another user, which may not open it', {
+    skip: nobodySkip,
+  }, async () => {
+    const other = await ofNobody.start();
+    const image = await imported(other, 4);
+    const command = writing(other, output, { image });
+    await isHeld(other);
+    const { status, stderr } = await command.ended;
+    assert.equal(status, 0, stderr);
+    await other.end('SIGTERM');
   });
 
   test('is sent onto a filesystem that does not suit', async () => {

@@ -14,6 +14,7 @@ const SOCK_DGRAM = 2;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
+const MSG_PEEK = 0x2;
 const MSG_CTRUNC = 0x8;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
@@ -151,16 +152,33 @@ export function sendDescriptors(
 
 function receiveFrom(fd: number, key: Buffer): readonly number[] | undefined {
   for (let strangers = 0; strangers < MAX_STRANGERS; strangers++) {
-    const message = new Message(Buffer.alloc(MAX_KEY_BYTES), MAX_DESCRIPTORS);
-    const lengthBytes = Number(rawRecvmsg(fd, message.header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
-    if (lengthBytes < 0) return undefined;
-    const text = message.textOf(lengthBytes);
-    const descriptors = message.carried;
+    const text = receiveMessage(fd, 0, MSG_PEEK)?.text;
+    if (text === undefined) return undefined;
     const isOurs = text.byteLength === key.byteLength && timingSafeEqual(text, key);
-    if (isOurs && descriptors.length > 0 && !message.isCut) return descriptors;
+    // A descriptor without the key never becomes one of this process: a filesystem that is somebody's
+    // program could make closing it wait for ever.
+    const message = receiveMessage(fd, isOurs ? MAX_DESCRIPTORS : 0, MSG_CMSG_CLOEXEC);
+    const descriptors = message?.carried ?? [];
+    if (descriptors.length > 0 && message?.isCut === false) return descriptors;
     for (const descriptor of descriptors) closeSync(descriptor);
   }
   return undefined;
+}
+
+/**
+ * Receives the next message, if there is one.
+ *
+ * @param count of the descriptors that are taken; the kernel drops others
+ */
+function receiveMessage(
+  fd: number,
+  count: number,
+  flags: number,
+): { readonly text: Buffer; readonly carried: number[]; readonly isCut: boolean } | undefined {
+  const message = new Message(Buffer.alloc(MAX_KEY_BYTES), count);
+  const lengthBytes = Number(rawRecvmsg(fd, message.header, MSG_DONTWAIT | flags));
+  if (lengthBytes < 0) return undefined;
+  return { text: message.textOf(lengthBytes), carried: message.carried, isCut: message.isCut };
 }
 
 function newSocket(): number {
