@@ -47,7 +47,7 @@ export class CacheSparingFile implements AsyncDisposable {
     if (
       direct !== undefined &&
       isAligned(target, offsetBytes) &&
-      this.#isCold(target, offsetBytes)
+      this.isCold(target.byteLength, offsetBytes)
     ) {
       try {
         const { bytesRead } = await direct.read(target, 0, target.byteLength, offsetBytes);
@@ -67,9 +67,9 @@ export class CacheSparingFile implements AsyncDisposable {
     await this.#direct?.close();
   }
 
-  /** Whether less than half of a read's start is in the page cache. */
-  #isCold({ byteLength }: Buffer, offsetBytes: number): boolean {
-    const sampleBytes = Math.min(byteLength, SAMPLE_BYTES);
+  /** @returns whether less than half of a read's start is in the page cache */
+  isCold(lengthBytes: number, offsetBytes: number): boolean {
+    const sampleBytes = Math.min(lengthBytes, SAMPLE_BYTES);
     return residentBytes(this.#buffered.fd, offsetBytes, sampleBytes) < sampleBytes / 2;
   }
 }

@@ -3,10 +3,12 @@ import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { digestFromBytes, errnoOf, type FileDigest, IngotError } from '../../../../base/index.ts';
 import { combineCrc32 } from '../../../../bytes/index.ts';
+import { CacheSparingFile } from '../../../../capture/adapters/cache-sparing-file.ts';
 import { TaskThread } from '../../../../keep/adapters/task-thread.ts';
 import type { CodeApartOptions, CodedPiece } from '../../../../publish/index.ts';
+import type { CodedPart } from './coding-parts.ts';
 import type { CodingResult, CodingTask, CodingThread } from './coding-tasks.ts';
-import { type CodedPart, FileCoder } from './file-coder.ts';
+import { FileCoder } from './file-coder.ts';
 import { placesOf } from './file-places.ts';
 
 /** More cores than this wait for the digest, which is one chain. */
@@ -31,6 +33,7 @@ export async function* codeFile(
   await using file = await openFile(path);
   const before = await file.stat({ bigint: true });
   const sizeBytes = Number(before.size);
+  await using coldReader = await CacheSparingFile.open(file);
   await using threads = new FileThreads({ fd: file.fd, engineName }, threadCount);
   let hashedBytes = digest === undefined ? 0 : sizeBytes;
   let doneBytes = 0;
@@ -42,6 +45,7 @@ export async function* codeFile(
     dataBytes: Math.min(sizeBytes, Number(before.blocks) * STATUS_BLOCK_BYTES),
     isHashed: digest === undefined,
     threads: threads.all,
+    coldReader,
     onHashed: (bytes) => {
       hashedBytes = bytes;
       tell();
@@ -71,7 +75,7 @@ export async function* codeFile(
     return { digest: found, crc32, sizeBytes: doneBytes };
   } finally {
     signal?.removeEventListener('abort', onAbort);
-    coder.fail(new Error('the coding of a file was ended'));
+    await coder.end();
   }
 }
 

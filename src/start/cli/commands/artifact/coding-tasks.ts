@@ -34,7 +34,10 @@ interface Span {
 
 /** Work for a thread. What is hashed goes to one thread, in the file's order. */
 export type CodingTask =
-  | ({ readonly kind: 'hash' } & Span)
+  | ({
+      readonly kind: 'hash' /** Whether its room has the bytes. */;
+      readonly isFilled: boolean;
+    } & Span)
   | { readonly kind: 'hash-zeros'; readonly lengthBytes: number }
   | { readonly kind: 'digest' }
   | ({ readonly kind: 'code'; readonly target: Uint8Array } & Span);
@@ -105,13 +108,13 @@ export class CodingTasks {
     }
   }
 
-  #hashSpan(span: Span, hash: Hash): { readonly crc32?: number } {
+  #hashSpan(span: Span & { readonly isFilled: boolean }, hash: Hash): { readonly crc32?: number } {
     const room = bufferOf(span.room);
     let crc32 = 0;
     for (let at = 0; at < span.lengthBytes; at += MAX_CHUNK_BYTES) {
       const length = Math.min(MAX_CHUNK_BYTES, span.lengthBytes - at);
       const plain = (room?.subarray(at) ?? this.#block).subarray(0, length);
-      this.#read(plain, span.offsetBytes + at);
+      if (!span.isFilled) this.#read(plain, span.offsetBytes + at);
       hash.update(plain);
       // Whoever codes the same memory needs not be told apart.
       if (room === undefined) crc32 = combineCrc32(crc32, this.#engine.crc32(plain), length);

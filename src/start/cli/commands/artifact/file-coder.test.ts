@@ -9,7 +9,7 @@ import { inflateRawSync, constants as zlib } from 'node:zlib';
 import { isFailure } from '../../../../base/index.ts';
 import { openZlibSegmentEngine } from '../../../../keep/adapters/zlib-segment-engine.ts';
 import { type CodingResult, type CodingTask, CodingTasks } from './coding-tasks.ts';
-import { FileCoder, type FileThread } from './file-coder.ts';
+import { type ColdReader, FileCoder, type FileThread } from './file-coder.ts';
 import { placesOf, WINDOW_BYTES } from './file-places.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'ingot-file-coder-'));
@@ -68,12 +68,15 @@ class FakeThread implements FileThread {
   }
 }
 
-function coderOf(threads: readonly FileThread[]): FileCoder {
+const WARM: ColdReader = { isCold: () => false, readInto: () => assert.fail('all is warm') };
+
+function coderOf(threads: readonly FileThread[], coldReader = WARM): FileCoder {
   const dataBytes = (WINDOWS - HOLE.to + HOLE.from) * WINDOW_BYTES;
   const places = placesOf(fd, plain.length);
   const sizeBytes = plain.length;
   const onHashed = (): void => undefined;
-  return new FileCoder({ path, places, sizeBytes, dataBytes, isHashed: true, threads, onHashed });
+  const size = { sizeBytes, dataBytes };
+  return new FileCoder({ path, places, ...size, isHashed: true, threads, coldReader, onHashed });
 }
 
 async function expectWhole(coder: FileCoder): Promise<void> {
@@ -134,6 +137,36 @@ describe('work on a file that is shared out', () => {
     const other = new FakeThread(() => 1, change);
     await expectWhole(coderOf([chain, other]));
     assert.ok(other.readAgain('code') > 5);
+  });
+
+  test('is read ahead for the chain where it is cold, in parts and as far as it is', async () => {
+    let places = 0;
+    const cold: ColdReader = {
+      isCold: (_, offsetBytes) => offsetBytes >= 3 * WINDOW_BYTES && offsetBytes % 4096 === 0,
+      readInto: async (target, offsetBytes) => {
+        places += 1;
+        await turn();
+        const count = Math.min(target.length, 700_001);
+        return plain.copy(target, 0, offsetBytes, offsetBytes + count);
+      },
+    };
+    const change = paced(1_000_000, 10_000);
+    const chain = new FakeThread(() => 1, change);
+    await expectWhole(coderOf([chain, new FakeThread(() => 4, change)], cold));
+    assert.ok(places > 10);
+    assert.ok(chain.seen.some((task) => task.kind === 'hash' && task.isFilled));
+  });
+
+  test('is refused where it ends too early, or cannot be read, while it is read ahead', async () => {
+    const eio = Object.assign(new Error('read'), { code: 'EIO' });
+    for (const [readInto, code] of [
+      [() => Promise.resolve(0), 'content-changed'],
+      [() => Promise.reject(eio), 'source-unreadable'],
+    ] as const) {
+      const coder = coderOf([new FakeThread(() => 1)], { isCold: () => true, readInto });
+      await assert.rejects(expectWhole(coder), (thrown) => isFailure(thrown, code));
+      await coder.end();
+    }
   });
 
   test('is refused when two who read the same place found other bytes', async () => {

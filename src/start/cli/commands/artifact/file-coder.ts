@@ -1,12 +1,9 @@
-import { IngotError } from '../../../../base/index.ts';
-import { combineCrc32, crc32OfZeros } from '../../../../bytes/index.ts';
+import { errnoOf, IngotError } from '../../../../base/index.ts';
+import { crc32OfZeros } from '../../../../bytes/index.ts';
+import { alignedShared } from '../../../../keep/adapters/shared-memory.ts';
 import type { TaskThread } from '../../../../keep/adapters/task-thread.ts';
-import {
-  type CodedRun,
-  type CodingResult,
-  type CodingTask,
-  codedRoomBytes,
-} from './coding-tasks.ts';
+import { type CodedPart, crc32OfRuns, Pace, type Part, roomsIn } from './coding-parts.ts';
+import { type CodingResult, type CodingTask, codedRoomBytes } from './coding-tasks.ts';
 import { type Place, WINDOW_BYTES } from './file-places.ts';
 
 /** A thread that codes a file. */
@@ -20,40 +17,17 @@ const KEPT_WINDOWS = 12;
 const CODED_PER_THREAD = 3;
 /** Zeros that are hashed in one go: then somebody may want to stop. */
 const ZEROS_BYTES = 8 * WINDOW_BYTES;
+/** Windows of a cold file that are read from the disk at once. */
+const READS_AHEAD = 4;
 /** Places that may be known between the first that is not written and the last. */
 const MAX_PARTS = 4096;
 
-/** A place of the file on its way. */
-interface Part {
-  readonly place: Place;
-  /** Keeps its bytes from hashing to coding. */
-  room: Buffer | undefined;
-  /** What each found who read by himself; the same, or the file has changed. */
-  hashedCrc32: number | undefined;
-  codedCrc32: number | undefined;
-  readonly coded: PromiseWithResolvers<CodedPart>;
-}
-
-/** A part that may be written; whoever has it gives `target` back. */
-export interface CodedPart {
-  readonly runs: readonly CodedRun[];
-  readonly target: Buffer | undefined;
-}
-
-/** How long work takes here. */
-class Pace {
-  #elapsedMs = 0;
-  #bytes = 0;
-
-  add(elapsedMs: number, bytes: number): void {
-    this.#elapsedMs += elapsedMs;
-    this.#bytes += bytes;
-  }
-
-  /** @returns 0 while nothing was done */
-  msFor(bytes: number): number {
-    return this.#bytes === 0 ? 0 : (this.#elapsedMs / this.#bytes) * bytes;
-  }
+/** Reads what is not in the page cache while all threads have other work. */
+export interface ColdReader {
+  /** Whether a place is better read by this. */
+  isCold(lengthBytes: number, offsetBytes: number): boolean;
+  /** @returns how many bytes were read: 0 at the end of the file */
+  readInto(target: Buffer, offsetBytes: number): Promise<number>;
 }
 
 /** What is coded, and by whom. */
@@ -65,6 +39,7 @@ export interface FileCoderSetup {
   readonly dataBytes: number;
   readonly isHashed: boolean;
   readonly threads: readonly FileThread[];
+  readonly coldReader: ColdReader;
   readonly onHashed: (hashedBytes: number) => void;
 }
 
@@ -73,23 +48,28 @@ export interface FileCoderSetup {
  * file, and codes when it can wait; the others code.
  *
  * The chain goes first, by the length of a few windows: they are read once, into memory that is
- * coded next. It goes farther, and who codes reads again, when it would be the last to end: from there
+ * coded next; what must come from the disk is read before, so that no thread waits for it. It goes farther, and who codes reads again, when it would be the last to end: from there
  * on it waits for nobody, so that all threads have work until the end. Where it is behind (a long hole),
  * others code what it has not read yet.
  */
 export class FileCoder {
   readonly #setup: FileCoderSetup;
-  readonly #rooms = roomsOf(KEPT_WINDOWS, WINDOW_BYTES);
+  /** At addresses that direct reads take. */
+  readonly #rooms = roomsIn(alignedShared(KEPT_WINDOWS * WINDOW_BYTES), WINDOW_BYTES);
   readonly #targets: Buffer[];
   /** In the file's order, until they are taken to be written. */
   readonly #parts: Part[] = [];
   #current: Part | undefined;
+  /** Parts that are read from the disk for the chain, or have been, before all of `#toHash`. */
+  readonly #coldParts: Part[] = [];
+  readonly #coldReads = new Set<Promise<void>>();
   /** Parts that are hashed and not coded, and the reverse. */
   readonly #toCode: Part[] = [];
   readonly #toHash: Part[] = [];
   readonly #sha256 = Promise.withResolvers<Uint8Array>();
   readonly #hashing = new Pace();
   readonly #coding = new Pace();
+  #nextPlace: Place | undefined;
   #areAllTaken = false;
   #isDigestAsked: boolean;
   /** Of a hole that is being hashed. */
@@ -104,7 +84,8 @@ export class FileCoder {
     this.#setup = setup;
     this.#isDigestAsked = !setup.isHashed;
     const targetCount = setup.threads.length * CODED_PER_THREAD + TASKS_PER_THREAD;
-    this.#targets = roomsOf(targetCount, codedRoomBytes(WINDOW_BYTES));
+    const targetBytes = codedRoomBytes(WINDOW_BYTES);
+    this.#targets = roomsIn(alignedShared(targetCount * targetBytes), targetBytes);
     this.#sha256.promise.catch(() => undefined);
   }
 
@@ -136,6 +117,7 @@ export class FileCoder {
 
   /** Gives each thread that is short of work its next tasks. */
   fill(): void {
+    this.#readAhead();
     for (const [i, thread] of this.#setup.threads.entries()) {
       while (this.#failure === undefined && thread.load < TASKS_PER_THREAD) {
         const isStarted = (i === 0 && this.#hashNext(thread)) || this.#codeNext(thread);
@@ -153,6 +135,60 @@ export class FileCoder {
     this.#settle();
   }
 
+  /** Ends all work; returns when no memory is written to any more but by the threads. */
+  async end(): Promise<void> {
+    this.fail(new Error('the coding of a file was ended'));
+    await Promise.allSettled(this.#coldReads);
+  }
+
+  /** Begins to read for the chain what is not in the page cache, past it. */
+  #readAhead(): void {
+    while (
+      this.#failure === undefined &&
+      !this.#isDigestAsked &&
+      this.#toHash.length === 0 &&
+      this.#zerosLeft === 0 &&
+      this.#coldReads.size < READS_AHEAD &&
+      this.#rooms.length > 0 &&
+      this.#isNextCold()
+    ) {
+      const room = this.#rooms.pop();
+      if (room === undefined) return;
+      const part = this.#take();
+      if (part === undefined) {
+        this.#rooms.push(room);
+        return;
+      }
+      part.room = room;
+      const reading = this.#readCold(part, room);
+      this.#coldParts.push(part);
+      this.#coldReads.add(reading);
+      void reading.finally(() => this.#coldReads.delete(reading)).then(() => this.fill());
+    }
+  }
+
+  #isNextCold(): boolean {
+    const place = this.#peek();
+    if (place === undefined || place.isHole) return false;
+    return this.#setup.coldReader.isCold(place.lengthBytes, place.offsetBytes);
+  }
+
+  async #readCold(part: Part, room: Buffer): Promise<void> {
+    const { offsetBytes, lengthBytes } = part.place;
+    try {
+      for (let done = 0; done < lengthBytes; ) {
+        const target = room.subarray(done, lengthBytes);
+        const count = await this.#setup.coldReader.readInto(target, offsetBytes + done);
+        if (count === 0) throw this.#problem('short', offsetBytes);
+        done += count;
+      }
+      part.isFilled = true;
+    } catch (thrown) {
+      const errno = thrown instanceof IngotError ? undefined : errnoOf(thrown);
+      this.fail(errno === undefined ? thrown : this.#problem(errno, offsetBytes));
+    }
+  }
+
   #settle(): void {
     this.#settled.resolve();
     this.#settled = Promise.withResolvers();
@@ -163,6 +199,13 @@ export class FileCoder {
     if (this.#isDigestAsked) return false;
     if (this.#zerosLeft > 0) {
       void this.#hashZeros(thread);
+      return true;
+    }
+    const cold = this.#coldParts[0];
+    if (cold !== undefined) {
+      if (!cold.isFilled) return false;
+      this.#coldParts.shift();
+      void this.#hash(thread, cold, { isFirst: true });
       return true;
     }
     const isBehind = this.#toHash.length > 0;
@@ -204,7 +247,8 @@ export class FileCoder {
   /** @returns data that the chain has not come to, if there may be any */
   #takeAhead(): Part | undefined {
     // What is being hashed is written before it, and needs a target too.
-    if (this.#targets.length <= this.#partsInHash) return undefined;
+    const beforeIt = this.#partsInHash + this.#coldParts.length;
+    if (this.#targets.length <= beforeIt) return undefined;
     while (this.#toHash.length < MAX_PARTS) {
       const part = this.#take();
       if (part === undefined) return undefined;
@@ -215,12 +259,10 @@ export class FileCoder {
   }
 
   #take(): Part | undefined {
-    if (this.#areAllTaken || this.#parts.length >= MAX_PARTS) return undefined;
-    const { value: place } = this.#setup.places.next();
-    if (place === undefined) {
-      this.#areAllTaken = true;
-      return undefined;
-    }
+    if (this.#parts.length >= MAX_PARTS) return undefined;
+    const place = this.#peek();
+    if (place === undefined) return undefined;
+    this.#nextPlace = undefined;
     const coded = Promise.withResolvers<CodedPart>();
     // Whoever ends early waits for nothing more.
     coded.promise.catch(() => undefined);
@@ -231,6 +273,7 @@ export class FileCoder {
     }
     const part: Part = {
       place,
+      isFilled: false,
       room: undefined,
       hashedCrc32: undefined,
       codedCrc32: undefined,
@@ -240,10 +283,18 @@ export class FileCoder {
     return part;
   }
 
+  #peek(): Place | undefined {
+    if (this.#areAllTaken) return undefined;
+    this.#nextPlace ??= this.#setup.places.next().value;
+    this.#areAllTaken = this.#nextPlace === undefined;
+    return this.#nextPlace;
+  }
+
   async #hash(thread: FileThread, part: Part, { isFirst }: { readonly isFirst: boolean }) {
     const { offsetBytes, lengthBytes } = part.place;
     if (isFirst) this.#partsInHash += 1;
-    const task = { kind: 'hash', offsetBytes, lengthBytes, room: part.room } as const;
+    const { room, isFilled } = part;
+    const task = { kind: 'hash', offsetBytes, lengthBytes, room, isFilled } as const;
     await this.#run(thread, task, offsetBytes, ({ elapsedMs, crc32 }) => {
       this.#hashing.add(elapsedMs, lengthBytes);
       part.hashedCrc32 = crc32;
@@ -327,14 +378,4 @@ export class FileCoder {
     this.#hashedBytes += lengthBytes;
     this.#setup.onHashed(this.#hashedBytes);
   }
-}
-
-/** Shared memory in pieces of one size. */
-function roomsOf(count: number, lengthBytes: number): Buffer[] {
-  const memory = new SharedArrayBuffer(count * lengthBytes);
-  return Array.from({ length: count }, (_, i) => Buffer.from(memory, i * lengthBytes, lengthBytes));
-}
-
-function crc32OfRuns(runs: readonly CodedRun[]): number {
-  return runs.reduce((sum, run) => combineCrc32(sum, run.crc32, run.plainBytes), 0);
 }
