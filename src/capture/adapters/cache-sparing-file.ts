@@ -6,9 +6,6 @@ import { addressOf, residentBytes } from './libc.ts';
 /** So much of a read says whether all of it is in the page cache: looking costs time for each page. */
 const SAMPLE_BYTES = 64 * KIB;
 
-/** Why a file cannot be opened a second time, or not for direct reads: the cache is always there. */
-const NOT_DIRECT = new Set(['EINVAL', 'EACCES', 'EPERM', 'ENOENT', 'ENXIO']);
-
 /**
  * Reads a file once, from end to end: from the page cache what is in it, past it what is not.
  *
@@ -30,10 +27,8 @@ export class CacheSparingFile implements AsyncDisposable {
   /** @param buffered the file, open for reading; its owner closes it */
   static async open(buffered: FileHandle): Promise<CacheSparingFile> {
     const flags = constants.O_RDONLY | constants.O_DIRECT;
-    const direct = await open(`/proc/self/fd/${buffered.fd}`, flags).catch((thrown: unknown) => {
-      if (NOT_DIRECT.has(errnoOf(thrown) ?? '')) return undefined;
-      throw thrown;
-    });
+    // Whoever was handed a descriptor may not open the file; some filesystems know no direct reads.
+    const direct = await open(`/proc/self/fd/${buffered.fd}`, flags).catch(() => undefined);
     return new CacheSparingFile(buffered, direct);
   }
 
