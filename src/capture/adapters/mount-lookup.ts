@@ -29,6 +29,22 @@ export function mountOf(
   return table.find((entry) => entry.mountId === mountId);
 }
 
+/** Filesystems of the kernel's own that have no block device, or several. */
+const OWN_WITHOUT_DEVICE = new Set(['bcachefs', 'btrfs', 'overlay', 'ramfs', 'tmpfs', 'zfs']);
+
+/**
+ * Tells whether calls on an open file are answered by this kernel alone. On a network or by somebody's
+ * program (FUSE) they may wait for ever, and a thread with them; even closing does.
+ *
+ * @returns false also where the mount belongs to another namespace
+ */
+export function isAnsweredByKernel(fd: number, table?: readonly MountEntry[]): boolean {
+  const mount = mountOf(fd, table);
+  if (mount === undefined || mount.filesystem.startsWith('fuse')) return false;
+  // Major number 0: not over a block device.
+  return !mount.device.startsWith('0:') || OWN_WITHOUT_DEVICE.has(mount.filesystem);
+}
+
 /**
  * The identity of the filesystem that a descriptor lies on: `major:minor` of its super block.
  *

@@ -22,7 +22,10 @@ after(() => rmSync(folder, { recursive: true }));
 const path = join(folder, 'disk.raw');
 writeFileSync(path, 'all of the disk');
 
-const noOutput = () => Promise.reject(new Error('nothing is written'));
+const PARTS = {
+  holdOutput: () => Promise.reject(new Error('nothing is written')),
+  isAnsweredByKernel: () => true,
+};
 const openCount = (): number => readdirSync('/proc/self/fd').length;
 
 /** Leaves a file there and closes the own descriptor, as a command that ends does. */
@@ -94,7 +97,7 @@ describe('a descriptor socket', () => {
 
 describe('a handover', () => {
   test('is of a regular file, of which each reader has its own position', async () => {
-    using handover = openSocketHandover('key', noOutput);
+    using handover = openSocketHandover('key', PARTS);
     assert.ok(leave(handover.socket, 'key'));
     await using file = await handover.take();
     assert.equal(file.sizeBytes, 15);
@@ -104,7 +107,7 @@ describe('a handover', () => {
   test('of a folder, of two files, or of nothing, is refused, and nothing stays open', async () => {
     const before = openCount();
     {
-      using handover = openSocketHandover('key', noOutput);
+      using handover = openSocketHandover('key', PARTS);
       await assert.rejects(handover.take(), (thrown) => isFailure(thrown, 'source-not-found'));
       for (const [file, times] of [
         [folder, 1],
@@ -113,6 +116,22 @@ describe('a handover', () => {
         assert.ok(leave(handover.socket, 'key', file, times));
         await assert.rejects(handover.take(), (thrown) => isFailure(thrown, 'source-unreadable'));
       }
+    }
+    assert.equal(openCount(), before);
+  });
+
+  test('of a file that somebody else answers for is refused, and closed', async () => {
+    const before = openCount();
+    {
+      using handover = openSocketHandover('key', { ...PARTS, isAnsweredByKernel: () => false });
+      for (const take of [() => handover.take(), () => handover.takeOutput('x.mender')]) {
+        assert.ok(leave(handover.socket, 'key'));
+        await assert.rejects(take(), (thrown) => isFailure(thrown, 'not-allowed'));
+      }
+    }
+    // It is closed on another thread.
+    for (const deadline = Date.now() + 10_000; openCount() > before && Date.now() < deadline; ) {
+      await new Promise((resolve) => setImmediate(resolve));
     }
     assert.equal(openCount(), before);
   });

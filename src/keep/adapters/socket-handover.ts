@@ -1,4 +1,4 @@
-import { closeSync, fstatSync } from 'node:fs';
+import { close, closeSync, fstatSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { errnoOf, IngotError } from '../../base/index.ts';
 import type { HandedFile, HandedOutput, Handover } from '../imports/handed-files.ts';
@@ -11,33 +11,48 @@ import { openDescriptorSocket } from './descriptor-socket.ts';
  */
 type HoldOutput = (descriptors: readonly number[], name: string) => Promise<HandedOutput>;
 
+/** What whoever opens a place knows of files. */
+interface HandoverParts {
+  /** Owns what was left to be written, once it has checked it. */
+  readonly holdOutput: HoldOutput;
+  /** Whether no call on the file can wait for anybody else: another machine, somebody's program. */
+  readonly isAnsweredByKernel: (fd: number) => boolean;
+}
+
 /**
  * Opens a place where a process of this machine leaves an open file, by `SCM_RIGHTS`.
  *
  * What it may read or write is its own right, shown by the open file: the daemon opens no path that
  * somebody names, which it might be allowed to read and they not.
- *
- * @param holdOutput owns what was left to be written, once it has checked it
  */
-export function openSocketHandover(key: string, holdOutput: HoldOutput): Handover {
+export function openSocketHandover(key: string, parts: HandoverParts): Handover {
+  const { holdOutput, isAnsweredByKernel } = parts;
   const socket = openDescriptorSocket();
+  const keep = async <T>(hold: (descriptors: readonly number[]) => Promise<T>): Promise<T> => {
+    const descriptors = socket.receive(key);
+    if (descriptors === undefined) {
+      throw new IngotError('source-not-found', 'no file was left at the socket');
+    }
+    if (!descriptors.every(isAnsweredByKernel)) {
+      // On another thread: closing may wait, too.
+      for (const fd of descriptors) close(fd, () => undefined);
+      throw new IngotError('not-allowed', 'the daemon takes no files of a network or of a program');
+    }
+    return await keepFrom(descriptors, hold);
+  };
   return {
     socket: socket.name,
-    take: () => keepFrom(socket.receive(key), heldFile),
-    takeOutput: (name) =>
-      keepFrom(socket.receive(key), (descriptors) => holdOutput(descriptors, name)),
+    take: () => keep(heldFile),
+    takeOutput: (name) => keep((descriptors) => holdOutput(descriptors, name)),
     [Symbol.dispose]: () => socket[Symbol.dispose](),
   };
 }
 
 /** @param hold owns the descriptors once it has returned */
 async function keepFrom<T>(
-  descriptors: readonly number[] | undefined,
+  descriptors: readonly number[],
   hold: (descriptors: readonly number[]) => Promise<T>,
 ): Promise<T> {
-  if (descriptors === undefined) {
-    throw new IngotError('source-not-found', 'no file was left at the socket');
-  }
   try {
     return await hold(descriptors);
   } catch (thrown) {

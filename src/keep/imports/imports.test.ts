@@ -63,7 +63,10 @@ function open(test: TestLibrary, changes: Partial<ImportParts> = {}): Promise<Im
     openUrl: () => Promise.reject(new Error('nothing is fetched')),
     openSpool: fileSpools(uploads),
     openHandover: (key) =>
-      openSocketHandover(key, () => Promise.reject(new Error('nothing is written'))),
+      openSocketHandover(key, {
+        holdOutput: () => Promise.reject(new Error('nothing is written')),
+        isAnsweredByKernel: () => true,
+      }),
     limits: IMPORT_LIMITS,
     ...changes,
   });

@@ -40,9 +40,10 @@ const openCount = (): number => readdirSync('/proc/self/fd').length;
 async function handed(
   ways: readonly (readonly [flags: number, path: string])[],
 ): Promise<HandedOutput> {
-  using handover = openSocketHandover('key', (left, name) =>
-    heldOutput(left, { name, dataFolder }),
-  );
+  using handover = openSocketHandover('key', {
+    holdOutput: (left, name) => heldOutput(left, { name, dataFolder }),
+    isAnsweredByKernel: () => true,
+  });
   const descriptors: number[] = [];
   try {
     for (const [flags, file] of ways) descriptors.push(openSync(file, flags));

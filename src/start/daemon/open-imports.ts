@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isAnsweredByKernel } from '../../capture/adapters/mount-lookup.ts';
 import { openReceivedFile } from '../../capture/adapters/open-image-file.ts';
 import { DirectoryUploadSpool } from '../../keep/adapters/directory-upload-spool.ts';
 import { fileSpools } from '../../keep/adapters/file-spool.ts';
@@ -39,9 +40,10 @@ export async function openImports(
         format: file.format,
       }),
     openHandover: (key) =>
-      openSocketHandover(key, (descriptors, name) =>
-        heldOutput(descriptors, { name, dataFolder: folder }),
-      ),
+      openSocketHandover(key, {
+        holdOutput: (descriptors, name) => heldOutput(descriptors, { name, dataFolder: folder }),
+        isAnsweredByKernel: (fd) => isAnsweredByKernel(fd),
+      }),
     openSpool: fileSpools(uploads),
     openUrl: openHttpFiles({
       mayConnectTo: settings.mayFetchPrivate ? () => true : isPublicAddress,
