@@ -1,5 +1,6 @@
 export { ALIGNMENT_BYTES, alignedMemory } from './aligned-memory.ts';
 export { type Clock, isoTime, parseIsoTime, systemClock } from './clock.ts';
+export { copyBytes } from './copy-bytes.ts';
 export { type Digest, digestBytes, digestFromBytes, digestOf, parseDigest } from './digest.ts';
 export { DigestBlocks } from './digest-blocks.ts';
 export { type DigestStream, inlineDigestStream } from './digest-stream.ts';

@@ -1,3 +1,4 @@
+import { copyBytes } from '../base/index.ts';
 import { pushJoined } from './push-joined.ts';
 
 /**
@@ -33,7 +34,9 @@ export class ByteQueue {
     }
     let at = 0;
     for (const [i, buffer] of this.#buffers.entries()) {
-      at += buffer.copy(target, at, i === 0 ? this.#start : 0);
+      const bytes = i === 0 ? buffer.subarray(this.#start) : buffer;
+      copyBytes(target, at, bytes);
+      at += bytes.byteLength;
     }
     this.#buffers.length = 0;
     this.#start = 0;

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open, statfs } from 'node:fs/promises';
-import { ALIGNMENT_BYTES, alignedMemory, errnoOf, MIB } from '../../base/index.ts';
+import { ALIGNMENT_BYTES, alignedMemory, copyBytes, errnoOf, MIB } from '../../base/index.ts';
 import { addressOf } from './libc.ts';
 
 /** One write, where nobody says otherwise: long enough for any disk. */
@@ -151,7 +151,7 @@ export class DirectWriter implements AsyncDisposable {
     const piece = this.#piece;
     const at = (piece.offsetBytes % ALIGNMENT_BYTES) + piece.lengthBytes;
     const taken = bytes.subarray(0, this.#roomBytes - at);
-    copyInto(piece.room, at, taken);
+    copyBytes(piece.room, at, taken);
     piece.lengthBytes += taken.length;
     if (at + taken.length === this.#roomBytes) await this.#send();
     return taken.length;
@@ -212,16 +212,4 @@ export class DirectWriter implements AsyncDisposable {
       return 0;
     }
   }
-}
-
-/**
- * Copies bytes. `set`, and a copy of a whole buffer, take seven times as long where threads share the
- * memory that they come from: V8 then moves one word after another.
- */
-function copyInto(
-  target: Buffer,
-  at: number,
-  { buffer, byteOffset, byteLength }: Uint8Array,
-): void {
-  Buffer.from(buffer).copy(target, at, byteOffset, byteOffset + byteLength);
 }

@@ -1,5 +1,6 @@
 import { Buffer } from 'node:buffer';
 import koffi from 'koffi';
+import { copyBytes } from '../../base/index.ts';
 import {
   MAX_CHUNK_BYTES,
   MAX_CODED_BYTES,
@@ -207,7 +208,7 @@ class Inflater {
 
   #prepare(coded: Uint8Array, output: Buffer): void {
     const state = this.#state.bytes;
-    this.#input.bytes.set(coded);
+    copyBytes(this.#input.bytes, 0, coded);
     this.#input.bytes.set(segmentProbe.coded, coded.byteLength);
     state.writeBigUInt64LE(addressOf(output), INFLATE.nextOut);
     state.writeUInt32LE(output.byteLength, INFLATE.availOut);

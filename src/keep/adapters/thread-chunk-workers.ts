@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
-import { digestBytes } from '../../base/index.ts';
+import { copyBytes, digestBytes } from '../../base/index.ts';
 import { MAX_CHUNK_BYTES, MAX_CODED_BYTES, type Segment } from '../../bytes/index.ts';
 import {
   type ChunkWorkers,
@@ -193,7 +193,7 @@ class ThreadChunkWorkers implements ChunkWorkers {
     const lent = await this.#coded.lend(sizeBytes);
     let at = 0;
     const copies = segments.map(({ coded }) => {
-      lent.bytes.set(coded, at);
+      copyBytes(lent.bytes, at, coded);
       at += coded.byteLength;
       return lent.bytes.subarray(at - coded.byteLength, at);
     });

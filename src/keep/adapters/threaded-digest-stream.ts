@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads';
-import { type Digest, type DigestStream, digestFromBytes } from '../../base/index.ts';
+import { copyBytes, type Digest, type DigestStream, digestFromBytes } from '../../base/index.ts';
 import { alignedShared } from './shared-memory.ts';
 
 /** Zeros of one message: the thread can be ended between two. */
@@ -81,6 +81,6 @@ export function openThreadedDigestStream(): DigestStream {
 
 function shared(bytes: Uint8Array): Buffer {
   const copy = Buffer.from(new SharedArrayBuffer(bytes.byteLength));
-  copy.set(bytes);
+  copyBytes(copy, 0, bytes);
   return copy;
 }

@@ -6,6 +6,7 @@ import {
   deflateRawSync,
   inflateRawSync,
 } from 'node:zlib';
+import { copyBytes } from '../../base/index.ts';
 import {
   MAX_CHUNK_BYTES,
   MAX_CODED_BYTES,
@@ -116,7 +117,7 @@ export function openZlibSegmentEngine(
 
     decode(coded, plainBytes) {
       checkSegmentLengths(coded, plainBytes);
-      input.set(coded);
+      copyBytes(input, 0, coded);
       input.set(segmentProbe.coded, coded.byteLength);
       const whole = input.subarray(0, coded.byteLength + segmentProbe.coded.byteLength);
       const roomBytes = plainBytes + segmentProbe.plain.byteLength + SPARE_BYTES;
