@@ -2,6 +2,7 @@ import { IngotError, noProgress, type OnProgress } from '../../base/index.ts';
 import { PACK_TARGET_ENTRIES } from '../../bytes/index.ts';
 import { PackWriter, packPath } from '../chunks/pack-writer.ts';
 import type { PackUsage } from './catalogue.ts';
+import { isReadable } from './image.ts';
 import type { LibraryContext } from './library-context.ts';
 import { PAGE_FOLDERS } from './manifest-files.ts';
 import { chunksOf } from './page-layout.ts';
@@ -84,13 +85,16 @@ async function checkRoots({ catalogue, manifests }: LibraryContext): Promise<voi
     });
     for (const row of rows) {
       const hasRoot = roots.delete(row.id);
-      if (row.status !== 'available' && row.status !== 'deprecated') continue;
-      if (!hasRoot) throw disagree(`the manifest of ${row.id} is missing`);
+      if (!isReadable(row.status)) continue;
+      // Committed since the roots were listed: then its root is there now.
+      const isMissing = !hasRoot && !(await manifests.hasRoot(row.id));
       const pages = await catalogue.imagePages(row.id);
-      if (pages.length === row.pageCount) continue;
-      // Deleted since it was listed: its pages went with it.
+      if (!isMissing && pages.length === row.pageCount) continue;
+      // Deleted since the rows were listed: its root and its pages went with it.
       const now = await catalogue.image(row.id);
-      if (now?.status === row.status) throw disagree(`pages of ${row.id} are not in the index`);
+      if (now === undefined || !isReadable(now.status)) continue;
+      if (isMissing) throw disagree(`the manifest of ${row.id} is missing`);
+      throw disagree(`pages of ${row.id} are not in the index`);
     }
     const last = rows.at(-1);
     if (last === undefined) break;

@@ -107,6 +107,10 @@ export class ManifestFiles {
     return root;
   }
 
+  async hasRoot(imageId: Id<'img'>): Promise<boolean> {
+    return (await this.#disk.sizeOf(rootPath(imageId))) !== undefined;
+  }
+
   /** Copies the signed root, byte for byte. */
   async copyRoot(imageId: Id<'img'>, target: Disk): Promise<void> {
     const bytes = await readWhole(this.#disk, rootPath(imageId), MAX_ROOT_BYTES);
