@@ -274,6 +274,13 @@ describe('verify', () => {
     });
   }
 
+  test('finds no damage in an image that is gone', async () => {
+    await using test = await openTestLibrary({ limits: LIMITS });
+    const { id } = await ingest(test.account, 'one', segments(0, 5));
+    await test.account.destroy(id);
+    assert.deepEqual((await test.library.verify({ imageId: id })).damage, []);
+  });
+
   test('goes on where it stopped', async () => {
     await using test = await openTestLibrary({ limits: LIMITS });
     await ingest(test.account, 'one', segments(0, 100));

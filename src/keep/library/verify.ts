@@ -89,15 +89,19 @@ class VerifyRun {
   }
 
   async one(imageId: Id<'img'>): Promise<VerifyReport> {
-    const row = await this.#context.catalogue.image(imageId);
-    if (row === undefined) return this.#report();
+    await this.#leased(imageId, true);
+    return this.#report();
+  }
+
+  /** Looks at an image that nobody can take away meanwhile; one that is gone by now is no damage. */
+  async #leased(imageId: Id<'img'>, isDeep: boolean): Promise<void> {
     const release = this.#context.leases.take(imageId);
     try {
-      await this.#image(row, true);
+      const row = await this.#context.catalogue.image(imageId);
+      if (row !== undefined && isReadable(row.status)) await this.#image(row, isDeep);
     } finally {
       release();
     }
-    return this.#report();
   }
 
   async #packs(after: string): Promise<void> {
@@ -177,7 +181,7 @@ class VerifyRun {
   }
 
   async #images(after: string): Promise<void> {
-    const { catalogue, leases } = this.#context;
+    const { catalogue } = this.#context;
     for (let last = after; ; ) {
       const statuses = ['available', 'deprecated'] as const;
       const rows = await catalogue.images({
@@ -188,14 +192,7 @@ class VerifyRun {
       });
       for (const row of rows) {
         this.#options.signal?.throwIfAborted();
-        const release = leases.take(row.id);
-        try {
-          // Deleted since it was listed: nothing is wrong with that.
-          const now = await catalogue.image(row.id);
-          if (now !== undefined && isReadable(now.status)) await this.#image(now, false);
-        } finally {
-          release();
-        }
+        await this.#leased(row.id, false);
       }
       const end = rows.at(-1);
       if (end === undefined) return;
