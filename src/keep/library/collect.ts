@@ -172,8 +172,9 @@ async function removePack(
 ): Promise<boolean> {
   // The index first: a name in the index always has its file.
   if (!(await catalogue.retirePack(packId))) return false;
-  await packFiles.drop(packId);
   await disk.remove(packPath(packId));
+  // Behind it: whoever opened the file until then would keep its space.
+  await packFiles.drop(packId);
   return true;
 }
 
