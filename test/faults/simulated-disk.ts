@@ -36,6 +36,8 @@ export class SimulatedMachine {
   /** Names of all operations so far, for messages. */
   readonly history: string[] = [];
   readonly numbers: SeededNumbers;
+  /** Waited for before every operation: who decides there which of several acts goes on. */
+  gate: ((name: string) => Promise<void>) | undefined;
   #isOff = false;
 
   constructor(seed: number) {
@@ -44,6 +46,7 @@ export class SimulatedMachine {
 
   /** Does one operation, unless the power goes before; it may also go right behind it. */
   async step<T>(name: string, work: () => T | Promise<T>): Promise<T> {
+    await this.gate?.(name);
     if (this.#isOff) throw new PowerCut(name);
     this.operations += 1;
     this.history.push(name);
@@ -56,6 +59,7 @@ export class SimulatedMachine {
 
   /** Does what changes nothing: no use in cutting the power there. */
   async look<T>(name: string, work: () => T | Promise<T>): Promise<T> {
+    await this.gate?.(name);
     if (this.#isOff) throw new PowerCut(name);
     return await work();
   }
@@ -105,6 +109,8 @@ export class SimulatedDisk implements Disk {
   capacityBytes = Number.POSITIVE_INFINITY;
   /** The number of the sync that fails, counted down. */
   failingSync: number | undefined;
+  /** Files by how often each is open. */
+  readonly #opened = new Map<Inode, number>();
 
   constructor(machine: SimulatedMachine) {
     this.#machine = machine;
@@ -216,6 +222,8 @@ export class SimulatedDisk implements Disk {
   }
 
   #file(inode: Inode, path: string): DiskFile {
+    this.#opened.set(inode, (this.#opened.get(inode) ?? 0) + 1);
+    let isOpen = true;
     return {
       get sizeBytes() {
         return sizeOf(inode);
@@ -238,8 +246,33 @@ export class SimulatedDisk implements Disk {
           inode.durable = contentOf(inode);
           inode.pending = [];
         }),
-      [Symbol.asyncDispose]: async () => undefined,
+      [Symbol.asyncDispose]: async () => {
+        if (!isOpen) return;
+        isOpen = false;
+        const left = (this.#opened.get(inode) ?? 1) - 1;
+        if (left > 0) this.#opened.set(inode, left);
+        else this.#opened.delete(inode);
+      },
     };
+  }
+
+  /** @returns bytes of files that were removed, and take space because somebody has them open */
+  heldBytes(): number {
+    const named = new Set([...this.#folders.values()].flatMap(({ now }) => [...now.values()]));
+    let held = 0;
+    for (const inode of this.#opened.keys()) if (!named.has(inode)) held += sizeOf(inode);
+    return held;
+  }
+
+  /** Changes a bit of a file, as a disk does that forgets. */
+  flipBit(path: string, offsetBytes: number): void {
+    const { folder, name } = this.#find(path);
+    const inode = folder.now.get(name);
+    if (inode === undefined) throw unusable(`${path} is not there`);
+    const content = Buffer.from(contentOf(inode));
+    content[offsetBytes] = (content[offsetBytes] ?? 0) ^ 1;
+    inode.durable = content;
+    inode.pending = [];
   }
 
   usedBytes(): number {

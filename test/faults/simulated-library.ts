@@ -16,7 +16,7 @@ import { codecWorkers } from '../fakes/codec-workers.ts';
 import { SimulatedDisk, SimulatedMachine } from './simulated-disk.ts';
 
 /** Calls of the catalogue that change nothing. */
-const READS = new Set([
+export const CATALOGUE_READS: ReadonlySet<string> = new Set([
   'accounts',
   'chunksOfPack',
   'counts',
@@ -38,12 +38,15 @@ const READS = new Set([
   'unreferenced',
 ]);
 
-/** Stores bytes as they are: these tests are about writes, not about deflate. */
+/**
+ * Stores bytes as they are: these tests are about writes, not about deflate. What follows the plain
+ * bytes means nothing, so that a chunk can be coded in several ways.
+ */
 const plainCodec: SegmentCodec = {
   name: 'plain',
   crc32: (bytes) => crc32(bytes),
   encode: async (plain) => Buffer.from(plain),
-  decode: async (coded) => Buffer.from(coded),
+  decode: async (coded, plainBytes) => Buffer.from(coded.subarray(0, plainBytes)),
 };
 
 /** Time that stands still while a process runs: nothing expires, and nothing runs by itself. */
@@ -69,11 +72,18 @@ export function plainSegment(seed: number, lengthBytes: number): Segment {
   };
 }
 
+/** The same chunk as another engine might have coded it. */
+export function recoded(segment: Segment): Segment {
+  const coded = Buffer.concat([segment.coded, Buffer.from('coded again')]);
+  return { ...segment, coded, codedCrc32: crc32(coded) };
+}
+
 /** A library on a simulated machine, with a catalogue whose transactions are durable. */
 export class SimulatedLibrary {
   readonly machine: SimulatedMachine;
   readonly disk: SimulatedDisk;
-  readonly #catalogue = memoryCatalogue();
+  /** What is durable of the catalogue, without the machine: for looks from outside. */
+  readonly catalogue = memoryCatalogue();
   readonly #sessions = new Set<string>();
   readonly #limits: Partial<LibraryLimits>;
   #library: DirectoryLibrary | undefined;
@@ -125,7 +135,7 @@ export class SimulatedLibrary {
     await old?.[Symbol.asyncDispose]().catch(() => undefined);
     lose();
     this.machine.on();
-    for (const session of this.#sessions) await this.#catalogue.endSession(session);
+    for (const session of this.#sessions) await this.catalogue.endSession(session);
     this.#sessions.clear();
     await this.open(options);
   }
@@ -139,16 +149,16 @@ export class SimulatedLibrary {
 
   async end(): Promise<void> {
     await this.#library?.[Symbol.asyncDispose]();
-    await this.#catalogue[Symbol.asyncDispose]();
+    await this.catalogue[Symbol.asyncDispose]();
   }
 
   /** The catalogue with every call as a step of the machine; closing it keeps its content. */
   #steppedCatalogue(): Catalogue {
     const calls: Record<string, unknown> = {};
-    for (const [name, call] of Object.entries(this.#catalogue)) {
+    for (const [name, call] of Object.entries(this.catalogue)) {
       const original = call as (...values: unknown[]) => Promise<unknown>;
       calls[name] = (...values: unknown[]) =>
-        this.machine[READS.has(name) ? 'look' : 'step'](`catalogue ${name}`, () => {
+        this.machine[CATALOGUE_READS.has(name) ? 'look' : 'step'](`catalogue ${name}`, () => {
           if (name === 'beginSession') this.#sessions.add(String(values[0]));
           return original(...values);
         });
@@ -168,7 +178,11 @@ export class SimulatedLibrary {
 }
 
 /** Reads a whole disk back. */
-export async function readPlain(account: AccountLibrary, imageId: string): Promise<Buffer> {
+export async function readPlain(
+  account: AccountLibrary,
+  imageId: string,
+  beforeClose?: () => Promise<void>,
+): Promise<Buffer> {
   await using image = await account.open(imageId);
   const parts: Buffer[] = [];
   for (let index = 0; index < image.pages.length; index++) {
@@ -179,9 +193,12 @@ export async function readPlain(account: AccountLibrary, imageId: string): Promi
     let next = 0;
     for (const entry of entries) {
       parts.push(
-        entry.kind === 'hole' ? Buffer.alloc(entry.lengthBytes) : (coded[next++] as Buffer),
+        entry.kind === 'hole'
+          ? Buffer.alloc(entry.lengthBytes)
+          : (coded[next++] as Buffer).subarray(0, entry.lengthBytes),
       );
     }
   }
+  await beforeClose?.();
   return Buffer.concat(parts);
 }
