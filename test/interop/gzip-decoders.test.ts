@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { createGunzip, gunzipSync } from 'node:zlib';
 import { openFastestCodec } from '../../src/keep/adapters/fastest-segment-codec.ts';
+import { wasmSegmentCodec } from '../../src/keep/adapters/wasm-segment-codec.ts';
 import { zlibSegmentCodec } from '../../src/keep/adapters/zlib-segment-codec.ts';
 import type { SegmentCodec } from '../../src/keep/index.ts';
 import { publishRawGz } from '../../src/publish/index.ts';
@@ -120,10 +121,11 @@ function makeDisk(): DiskPiece[] {
 /** Each chunk coded by the other engine than the one before it. */
 async function alternating(): Promise<SegmentCodec> {
   const { codec } = await openFastestCodec();
+  const codecs = [codec, zlibSegmentCodec, wasmSegmentCodec];
   let turn = 0;
   return {
     name: 'alternating',
-    encode: (plain) => (turn++ % 2 === 0 ? codec : zlibSegmentCodec).encode(plain),
+    encode: (plain) => (codecs[turn++ % codecs.length] ?? codec).encode(plain),
     decode: (coded, plainBytes) => codec.decode(coded, plainBytes),
     crc32: (bytes) => codec.crc32(bytes),
   };

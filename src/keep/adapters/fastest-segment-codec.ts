@@ -3,6 +3,7 @@ import { IngotError } from '../../base/index.ts';
 import { MAX_CHUNK_BYTES } from '../../bytes/index.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
 import { openIsalSegmentCodec } from './isal-segment-codec.ts';
+import { openWasmSegmentCodecHere, wasmSegmentCodec } from './wasm-segment-codec.ts';
 import { zlibSegmentCodec } from './zlib-segment-codec.ts';
 
 /** An engine, and why it was chosen, for `ingot doctor`. */
@@ -11,21 +12,54 @@ export interface ChosenCodec {
   readonly reason: string;
 }
 
-/** Which engine is wanted; `auto` takes the fastest that works. */
-export type EngineChoice = 'auto' | 'isal' | 'zlib';
+/** Engines that may not work on a machine, the faster first. */
+const TRIED = ['isal', 'wasm'] as const;
 
-let fastest: Promise<ChosenCodec> | undefined;
+/** What can be asked for; `auto` takes the fastest that works. */
+export const ENGINE_CHOICES = ['auto', ...TRIED, 'zlib'] as const;
+export type EngineChoice = (typeof ENGINE_CHOICES)[number];
+
+/** An engine that must show that it works. */
+export interface EngineCandidate {
+  /** What it needs, in words. */
+  readonly means: string;
+  readonly open: () => SegmentCodec;
+  /** What is tried, where the codec itself takes long to start. */
+  readonly openTrial?: () => SegmentCodec;
+}
+
+const CANDIDATES: Readonly<Record<(typeof TRIED)[number], EngineCandidate>> = {
+  isal: { means: 'libisal.so.2', open: openIsalSegmentCodec },
+  wasm: {
+    means: 'WebAssembly',
+    open: () => wasmSegmentCodec,
+    openTrial: openWasmSegmentCodecHere,
+  },
+};
+
+/** What became of a trial: no codec if it failed. */
+export interface EngineTrial {
+  readonly codec: SegmentCodec | undefined;
+  readonly reason: string;
+}
+
+const trials = new Map<(typeof TRIED)[number], Promise<EngineTrial>>();
 
 /**
- * Gives the fastest engine of this machine: ISA-L where it is installed and passes round trips
- * against zlib, else Node's zlib. `INGOT_ENGINE` chooses another. Asked twice, it answers the same.
+ * Gives the fastest engine of this machine: ISA-L where it is installed, else our own in WebAssembly,
+ * each only if it passes round trips against Node's zlib, else that. `INGOT_ENGINE` chooses another.
+ * Asked twice, it answers the same.
  *
  * @throws IngotError as {@link openCodec}; `settings-invalid` for an engine that is none
  */
 export async function openFastestCodec(): Promise<ChosenCodec> {
-  const choice = process.env['INGOT_ENGINE'] ?? 'auto';
-  if (choice !== 'auto' && choice !== 'isal' && choice !== 'zlib') {
-    throw new IngotError('settings-invalid', `INGOT_ENGINE is auto, isal or zlib, not ${choice}`);
+  const wanted = process.env['INGOT_ENGINE'] ?? 'auto';
+  const choice = ENGINE_CHOICES.find((name) => name === wanted);
+  if (choice === undefined) {
+    throw new IngotError(
+      'settings-invalid',
+      `INGOT_ENGINE is auto, isal, wasm or zlib, not ${wanted}`,
+    );
   }
   return await openCodec(choice);
 }
@@ -33,27 +67,45 @@ export async function openFastestCodec(): Promise<ChosenCodec> {
 /**
  * Gives the engine that is wanted.
  *
- * @throws IngotError `tool-missing` when ISA-L is wanted and does not work here
+ * @throws IngotError `tool-missing` when one is wanted that does not work here
  */
 export async function openCodec(choice: EngineChoice): Promise<ChosenCodec> {
   if (choice === 'zlib') return { codec: zlibSegmentCodec, reason: 'zlib was asked for' };
-  fastest ??= chooseCodec(openIsalSegmentCodec);
-  const { codec, reason } = await fastest;
-  if (choice === 'isal' && codec.name === zlibSegmentCodec.name) {
-    throw new IngotError('tool-missing', `the engine isal was asked for, but ${reason}`);
+  if (choice === 'auto') return await firstOf(TRIED.map((name) => () => trialOnce(name)));
+  const { codec, reason } = await trialOnce(choice);
+  if (codec === undefined) {
+    throw new IngotError('tool-missing', `the engine ${choice} was asked for, but ${reason}`);
   }
   return { codec, reason };
 }
 
-/** Tries an engine out; any doubt leads to zlib. */
-export async function chooseCodec(open: () => SegmentCodec): Promise<ChosenCodec> {
+function trialOnce(name: (typeof TRIED)[number]): Promise<EngineTrial> {
+  const trial = trials.get(name) ?? tryEngine(CANDIDATES[name]);
+  trials.set(name, trial);
+  return trial;
+}
+
+/** Gives the first engine that passed its trial, else zlib. */
+export async function firstOf(
+  attempts: readonly (() => Promise<EngineTrial>)[],
+): Promise<ChosenCodec> {
+  const reasons: string[] = [];
+  for (const attempt of attempts) {
+    const { codec, reason } = await attempt();
+    reasons.push(reason);
+    if (codec !== undefined) return { codec, reason: reasons.join('; ') };
+  }
+  return { codec: zlibSegmentCodec, reason: reasons.join('; ') };
+}
+
+/** Tries an engine out; with any doubt it is not used. */
+export async function tryEngine({ means, open, openTrial }: EngineCandidate): Promise<EngineTrial> {
   try {
-    const codec = open();
-    await checkRoundTrips(codec);
-    return { codec, reason: 'libisal.so.2 is installed and passed its round trips' };
+    await checkRoundTrips((openTrial ?? open)());
+    return { codec: open(), reason: `${means} works and passed its round trips` };
   } catch (problem) {
     const words = problem instanceof Error ? problem.message : String(problem);
-    return { codec: zlibSegmentCodec, reason: `libisal.so.2 is not used: ${words}` };
+    return { codec: undefined, reason: `${means} is not used: ${words}` };
   }
 }
 

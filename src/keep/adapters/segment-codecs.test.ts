@@ -4,8 +4,10 @@ import { segmentCodecContract } from '../../../test/contracts/segment-codec.ts';
 import { storedSegment, storedSegmentBytes } from '../../bytes/index.ts';
 import type { SegmentCodec } from '../chunks/segment-codec.ts';
 import type { SegmentEngine } from '../chunks/segment-engine.ts';
-import { chooseCodec, openCodec, openFastestCodec } from './fastest-segment-codec.ts';
+import { firstOf, openCodec, openFastestCodec, tryEngine } from './fastest-segment-codec.ts';
 import { openIsalSegmentCodec, openIsalSegmentEngine } from './isal-segment-codec.ts';
+import { wasmSegmentCodec } from './wasm-segment-codec.ts';
+import { openWasmSegmentEngine } from './wasm-segment-engine.ts';
 import { zlibSegmentCodec } from './zlib-segment-codec.ts';
 import { callsOfZlib, openZlibSegmentEngine } from './zlib-segment-engine.ts';
 
@@ -34,7 +36,11 @@ function codecOver(engine: SegmentEngine, codec: SegmentCodec): SegmentCodec {
   };
 }
 
-segmentCodecContract(zlibSegmentCodec, { others: isal === undefined ? [] : [isal] });
+const others = isal === undefined ? [zlibSegmentCodec] : [zlibSegmentCodec, isal];
+
+segmentCodecContract(zlibSegmentCodec, { others: others.with(0, wasmSegmentCodec) });
+segmentCodecContract(wasmSegmentCodec, { others });
+segmentCodecContract(codecOver(openWasmSegmentEngine(), wasmSegmentCodec), { others });
 segmentCodecContract(codecOver(openZlibSegmentEngine(), zlibSegmentCodec), { others: [] });
 segmentCodecContract(codecOver(openZlibSegmentEngine(callsOfZlib), zlibSegmentCodec), {
   others: [],
@@ -46,36 +52,63 @@ if (isal === undefined) {
   segmentCodecContract(codecOver(openIsalSegmentEngine(), isal), { others: [zlibSegmentCodec] });
 }
 
+/** Runs with another `INGOT_ENGINE`. */
+async function withEngine(name: string, work: () => Promise<void>): Promise<void> {
+  const before = process.env['INGOT_ENGINE'];
+  try {
+    process.env['INGOT_ENGINE'] = name;
+    await work();
+  } finally {
+    if (before === undefined) delete process.env['INGOT_ENGINE'];
+    else process.env['INGOT_ENGINE'] = before;
+  }
+}
+
 describe('the fastest engine', () => {
-  test('is ISA-L where it is installed, else zlib, and says why', async () => {
+  test('is ISA-L where it is installed, else WebAssembly, and says why', async () => {
     const { codec, reason } = await openCodec('auto');
-    assert.equal(codec.name, isal === undefined ? 'zlib-2' : 'isal-2');
-    assert.match(reason, /libisal/);
+    assert.equal(codec.name, isal === undefined ? 'wasm-1' : 'isal-2');
+    assert.match(reason, /^libisal/);
   });
 
-  test('is zlib where that is asked for, and a word that is no engine is refused', async () => {
+  test('is the one that is asked for, and a word that is no engine is refused', async () => {
     assert.equal((await openCodec('zlib')).codec, zlibSegmentCodec);
-    const before = process.env['INGOT_ENGINE'];
-    try {
-      process.env['INGOT_ENGINE'] = 'zlib';
+    const { codec, reason } = await openCodec('wasm');
+    assert.equal(codec, wasmSegmentCodec);
+    assert.equal(reason, 'WebAssembly works and passed its round trips');
+    await withEngine('zlib', async () => {
       assert.equal((await openFastestCodec()).codec, zlibSegmentCodec);
-      process.env['INGOT_ENGINE'] = 'lz4';
-      await assert.rejects(openFastestCodec(), /auto, isal or zlib, not lz4/);
-    } finally {
-      if (before === undefined) delete process.env['INGOT_ENGINE'];
-      else process.env['INGOT_ENGINE'] = before;
-    }
-  });
-
-  test('is zlib when the library is not there', async () => {
-    const { codec, reason } = await chooseCodec(() => {
-      throw new Error('libisal.so.2: cannot open shared object file');
     });
-    assert.equal(codec, zlibSegmentCodec);
-    assert.match(reason, /cannot open shared object/);
+    await withEngine('wasm', async () => {
+      assert.equal((await openFastestCodec()).codec, wasmSegmentCodec);
+    });
+    await withEngine('lz4', async () => {
+      await assert.rejects(openFastestCodec(), /auto, isal, wasm or zlib, not lz4/);
+    });
   });
 
-  test('is zlib when the library codes other bytes than it was given', async () => {
+  test('is zlib when no other works, and each says why', async () => {
+    const fails = (means: string) => () =>
+      tryEngine({
+        means,
+        open: () => {
+          throw new Error('it is not there');
+        },
+      });
+    const { codec, reason } = await firstOf([fails('one'), fails('other')]);
+    assert.equal(codec, zlibSegmentCodec);
+    assert.equal(reason, 'one is not used: it is not there; other is not used: it is not there');
+  });
+
+  test('is the second where the first does not work', async () => {
+    const bad = { codec: undefined, reason: 'the first is not used' };
+    const good = { codec: wasmSegmentCodec, reason: 'the second works' };
+    const { codec, reason } = await firstOf([async () => bad, async () => good]);
+    assert.equal(codec, wasmSegmentCodec);
+    assert.equal(reason, 'the first is not used; the second works');
+  });
+
+  test('is none that codes other bytes than it was given', async () => {
     const broken: SegmentCodec = {
       name: 'broken',
       encode: (plain) => {
@@ -86,18 +119,28 @@ describe('the fastest engine', () => {
       decode: (coded, plainBytes) => zlibSegmentCodec.decode(coded, plainBytes),
       crc32: (bytes) => zlibSegmentCodec.crc32(bytes),
     };
-    const { codec, reason } = await chooseCodec(() => broken);
-    assert.equal(codec, zlibSegmentCodec);
+    const { codec, reason } = await tryEngine({ means: 'it', open: () => broken });
+    assert.equal(codec, undefined);
     assert.match(reason, /does not give back/);
   });
 
-  test('is zlib when the library works but does not compress', async () => {
+  test('is none that works but does not compress', async () => {
     const storing = {
       ...zlibSegmentCodec,
       encode: async (plain: Uint8Array) => storedSegment(plain),
     };
-    const { codec, reason } = await chooseCodec(() => storing);
-    assert.equal(codec, zlibSegmentCodec);
+    const { codec, reason } = await tryEngine({ means: 'it', open: () => storing });
+    assert.equal(codec, undefined);
     assert.match(reason, /does not compress/);
+  });
+
+  test('is not WebAssembly where Node runs without it', () => {
+    const { WebAssembly: calls } = globalThis as { WebAssembly?: unknown };
+    try {
+      Object.defineProperty(globalThis, 'WebAssembly', { value: undefined, configurable: true });
+      assert.throws(openWasmSegmentEngine, /this Node has no WebAssembly/);
+    } finally {
+      Object.defineProperty(globalThis, 'WebAssembly', { value: calls, configurable: true });
+    }
   });
 });

@@ -110,7 +110,7 @@ const daemonSettingsShape = {
   'tls-key': z.string().min(1).optional(),
   'trust-proxy': yesOrNo.default(false),
   'log-level': z.enum(['debug', 'info', 'warn', 'error']).default('info'),
-  engine: z.enum(['auto', 'isal', 'zlib']).default('auto'),
+  engine: z.enum(['auto', 'isal', 'wasm', 'zlib']).default('auto'),
   // Not `profile`: INGOT_PROFILE is the name of the one that commands use.
   'keep-profile': yesOrNo.default(true),
   'max-upload': size.default(IMPORT_DEFAULTS.maxUploadBytes),
@@ -142,7 +142,7 @@ export interface DaemonSettings {
   readonly trustProxy: boolean;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
   /** Which engine codes segments; `auto` takes the fastest that passes its self-test. */
-  readonly engine: 'auto' | 'isal' | 'zlib';
+  readonly engine: 'auto' | 'isal' | 'wasm' | 'zlib';
   /** Whether a profile for the local user is kept up to date. */
   readonly writeProfile: boolean;
   readonly imports: ImportSettings;

@@ -31,7 +31,12 @@ export function registerServe(program: Command, context: CliContext): void {
     .option('--tls-key <file>', 'its PEM key')
     .option('--trust-proxy', 'believe X-Forwarded-For of whoever connects')
     .addOption(
-      new Option('--engine <name>', 'what codes segments').choices(['auto', 'isal', 'zlib']),
+      new Option('--engine <name>', 'what codes segments').choices([
+        'auto',
+        'isal',
+        'wasm',
+        'zlib',
+      ]),
     )
     .addOption(
       new Option('--log-level <level>', 'what is logged').choices([
