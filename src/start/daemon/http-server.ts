@@ -1,10 +1,4 @@
-import {
-  createServer as createHttpServer,
-  type RequestListener,
-  type Server,
-  STATUS_CODES,
-} from 'node:http';
-import { createServer as createHttpsServer } from 'node:https';
+import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import Fastify, {
   type FastifyBaseLogger,
@@ -24,6 +18,7 @@ import {
   nothingHere,
 } from '../../serve/index.ts';
 import type { DaemonSettings } from '../settings/daemon-settings.ts';
+import { httpListener } from './http-listener.ts';
 import { daemonMetrics, type LibraryGauges } from './metrics.ts';
 import { pinoLog } from './pino-log.ts';
 
@@ -52,7 +47,7 @@ export async function httpServer(parts: HttpServerParts): Promise<FastifyInstanc
     bodyLimit: 1024 * 1024,
     routerOptions: { maxParamLength: 256 },
     forceCloseConnections: 'idle',
-    serverFactory: (handler) => listener(settings.tls, handler),
+    serverFactory: (handler) => httpListener(settings.tls, handler),
     frameworkErrors: (thrown, _request, reply) => answerFailure(reply, failureAnswer(thrown)),
     clientErrorHandler: refuseBytes,
   });
@@ -131,23 +126,3 @@ const REFUSALS: Readonly<Record<string, number>> = {
   HPE_HEADER_OVERFLOW: 431,
   ERR_HTTP_REQUEST_TIMEOUT: 408,
 };
-
-/**
- * The server below Fastify. A request may be an upload of hours, so only its headers have a limit
- * of time here; bodies have a guard of their own.
- */
-function listener(tls: DaemonSettings['tls'], handler: RequestListener): Server {
-  const limits = {
-    requestTimeout: 0,
-    headersTimeout: 30_000,
-    keepAliveTimeout: 75_000,
-    maxHeaderSize: 32 * 1024,
-  };
-  const server =
-    tls === undefined
-      ? createHttpServer(limits, handler)
-      : createHttpsServer({ ...limits, ...tls }, handler);
-  // Who asks before it sends is told to go on once it is known who it is.
-  server.on('checkContinue', handler);
-  return server;
-}
