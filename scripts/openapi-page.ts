@@ -14,7 +14,11 @@ export async function openapiPage(): Promise<string> {
     backend: nobody as Parameters<typeof nativeApi>[1]['backend'],
     clock: systemClock,
     log: silentLog,
-    metrics: { sentBytes: () => undefined, receivedBytes: () => undefined },
+    metrics: {
+      sentBytes: () => undefined,
+      receivedBytes: () => undefined,
+      answersInMemory: () => undefined,
+    },
     tokenSecret: new Uint8Array(32),
     version: packageFacts.version,
     zstdVersion: '',

@@ -3,7 +3,9 @@ import { IngotError } from '../../base/index.ts';
 import { releaseMemory } from '../../bytes/index.ts';
 import type { OpenChunk, OpenImage } from '../../keep/index.ts';
 import { MAX_FEED_READ_BYTES } from '../../publish/index.ts';
+import { AnswerPlaces } from './answer-places.ts';
 import { readBody, streamOf } from './body.ts';
+import { goneSignal } from './gone-signal.ts';
 import type { HeldImages } from './held-images.ts';
 import { BYTES_MEDIA_TYPE } from './ingest-routes.ts';
 import {
@@ -16,10 +18,6 @@ import {
 } from './read-wire.ts';
 import { imageParams, type NativeServer, type RouteContext } from './routes.ts';
 import { encodeSegments, SEGMENTS_MEDIA_TYPE } from './segment-frames.ts';
-import { Turnstile } from './turnstile.ts';
-
-/** Answers with segments that are put together at once, for all callers together. */
-const ANSWERS_IN_MEMORY = 8;
 
 /** Memory that is kept for later answers: one reader asks for so many at once. */
 const MAX_SPARE = 3;
@@ -34,8 +32,8 @@ const pageParams = imageParams.extend({
 
 /** Gives an image out chunk by chunk: for restores that fetch only what differs. */
 export function readRoutes(server: NativeServer, context: RouteContext, held: HeldImages): void {
-  const { access, clock, metrics } = context;
-  const answers = new Turnstile(ANSWERS_IN_MEMORY);
+  const { access, clock, log, metrics } = context;
+  const answers = new AnswerPlaces(clock, (count) => metrics.answersInMemory(count));
   const memory = new ReadMemory();
   server.get(
     '/images/:id/manifest',
@@ -91,14 +89,28 @@ export function readRoutes(server: NativeServer, context: RouteContext, held: He
       const { id, page } = request.params;
       const limits = { maxBytes: 4 * MAX_WIRE_PAGE_ENTRIES, clock };
       const indices = decodeIndices(await readBody(streamOf(request), limits));
-      using _place = await answers.enter();
-      const body = await held.use(access.caller(request), id, (image) =>
+      const caller = access.caller(request);
+      const { socket: connection } = request.raw;
+      const gone = goneSignal(reply.raw);
+      using place = await answers.enter({ clientId: caller.clientId, connection, gone });
+      const body = await held.use(caller, id, (image) =>
         segmentsOf(image, { page, indices, memory }),
       );
-      metrics.sentBytes(body.length);
-      // Everything of it has gone to the system then.
-      reply.raw.once('finish', () => releaseMemory(body));
-      return reply.type(SEGMENTS_MEDIA_TYPE).send(body);
+      reply.hijack();
+      reply.raw.writeHead(200, {
+        'Content-Type': SEGMENTS_MEDIA_TYPE,
+        'Content-Length': body.length,
+      });
+      try {
+        await place.send(reply.raw, body);
+        reply.raw.end();
+        metrics.sentBytes(body.length);
+        releaseMemory(body);
+      } catch (thrown) {
+        connection.destroy();
+        if (!gone.aborted)
+          log.warn('an answer was not sent', { image: id, reason: String(thrown) });
+      }
     },
   );
 }

@@ -38,6 +38,8 @@ export interface RouteContext {
 export interface NativeMetrics {
   sentBytes(bytes: number): void;
   receivedBytes(bytes: number): void;
+  /** How many answers with chunks are in memory now. */
+  answersInMemory(count: number): void;
 }
 
 /** Path with the id of an image. */

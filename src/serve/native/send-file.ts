@@ -5,6 +5,7 @@ import type { PublishedFile, PublishedStream } from '../../publish/index.ts';
 import { CountedHash, type FileDigests } from './file-digests.ts';
 import { goneSignal } from './gone-signal.ts';
 import { type ByteRange, ifRangeHolds, namesEtag, readRange } from './http-range.ts';
+import { Sender } from './sender.ts';
 import { STALL_MS, stallGuard } from './stall-guard.ts';
 
 const REPR_DIGEST = 'Repr-Digest';
@@ -113,32 +114,6 @@ function fileHeaders(
 /** @see https://www.rfc-editor.org/rfc/rfc9530#section-3 */
 function reprDigest(sha256: string): string {
   return `sha-256=:${Buffer.from(sha256, 'hex').toString('base64')}:`;
-}
-
-/** Sends buffers that are used again once the system has taken them. */
-class Sender {
-  readonly #response: ServerResponse;
-  readonly #gone: AbortSignal;
-  #sending: PromiseWithResolvers<void> | undefined;
-
-  constructor(response: ServerResponse, gone: AbortSignal) {
-    this.#response = response;
-    this.#gone = gone;
-    // One listener for all: an answer that waits for its turn may never hear of its writes.
-    gone.addEventListener('abort', () => this.#sending?.reject(gone.reason), { once: true });
-  }
-
-  /** Waits until no byte of the buffer is needed any more. */
-  async send(bytes: Uint8Array): Promise<void> {
-    this.#gone.throwIfAborted();
-    const sending = Promise.withResolvers<void>();
-    this.#sending = sending;
-    this.#response.write(bytes, (failure) => {
-      if (failure) sending.reject(failure);
-      else sending.resolve();
-    });
-    await sending.promise;
-  }
 }
 
 /**

@@ -1,16 +1,26 @@
 /** Lets a fixed number of holders in at once; others wait in the order in which they came. */
 export class Turnstile {
   #free: number;
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting = new Set<() => void>();
 
   constructor(places: number) {
     this.#free = places;
   }
 
-  /** Waits for a place. Dispose what it gives to leave. */
-  async enter(): Promise<Disposable> {
+  /** How many wait for a place. */
+  get waitingCount(): number {
+    return this.#waiting.size;
+  }
+
+  /**
+   * Waits for a place. Dispose what it gives to leave.
+   *
+   * @param signal ends the wait, with its reason
+   */
+  async enter(signal?: AbortSignal): Promise<Disposable> {
+    signal?.throwIfAborted();
     if (this.#free > 0) this.#free -= 1;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else await this.#standInLine(signal);
     return this.#place();
   }
 
@@ -21,15 +31,34 @@ export class Turnstile {
     return this.#place();
   }
 
+  #standInLine(signal: AbortSignal | undefined): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const onAbort = (): void => {
+      this.#waiting.delete(next);
+      reject(signal?.reason);
+    };
+    const next = (): void => {
+      signal?.removeEventListener('abort', onAbort);
+      resolve();
+    };
+    signal?.addEventListener('abort', onAbort, { once: true });
+    this.#waiting.add(next);
+    return promise;
+  }
+
   #place(): Disposable {
     let isInside = true;
     return {
       [Symbol.dispose]: () => {
         if (!isInside) return;
         isInside = false;
-        const next = this.#waiting.shift();
-        if (next === undefined) this.#free += 1;
-        else next();
+        const [next] = this.#waiting;
+        if (next === undefined) {
+          this.#free += 1;
+          return;
+        }
+        this.#waiting.delete(next);
+        next();
       },
     };
   }

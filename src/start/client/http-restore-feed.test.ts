@@ -44,6 +44,7 @@ describe('restoring from a daemon', () => {
   for (const [name, answer] of [
     ['breaks off', 'HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nhalf'],
     ['is refused before it begins', ''],
+    ['says that there is no room now', refusal()],
     ['has no length', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n'],
   ] as const) {
     test(`an answer with chunks that ${name} is asked for again`, async () => {
@@ -90,6 +91,13 @@ describe('restoring from a daemon', () => {
     );
   });
 });
+
+/** What a daemon answers that has too many slow readers. */
+function refusal(): string {
+  const error = { code: 'too-many-requests', message: 'wait', facts: { retryAfterSeconds: 0.1 } };
+  const body = JSON.stringify({ error: { ...error, retry: 'later' } });
+  return `HTTP/1.1 429 Too Many Requests\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+}
 
 /** Passes everything on to the daemon, but answers the first two requests for chunks by itself. */
 async function breakingProxy(answer: string) {

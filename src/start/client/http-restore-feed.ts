@@ -7,6 +7,10 @@ import { readAnswer } from './http-connection.ts';
 
 /** Pauses before an answer that broke off is asked for again. */
 const RETRY_PAUSES_MS = [250, 1000, 3000];
+/** How long a daemon may go on saying that it has no room for an answer now. */
+const MAX_REFUSED_MS = 30 * 60_000;
+/** Pauses that a daemon asks for are kept between these. */
+const REFUSED_PAUSE_MS = { min: 500, max: 60_000 };
 /** Answers whose memory is kept for the next ones: a restore has few under way at once. */
 const MAX_SPARE = 6;
 
@@ -76,8 +80,10 @@ export class HttpRestoreFeed implements RestoreFeed {
         signal?.throwIfAborted();
         const path = `/images/${this.name}/chunks/${page}`;
         const indices = encodeIndices(wanted.map(({ entryIndex }) => entryIndex));
-        const body = await patiently(this.#clock, () =>
-          this.#client.bytes(path, indices, (lengthBytes) => this.#allocate(lengthBytes)),
+        const body = await patiently(
+          this.#clock,
+          () => this.#client.bytes(path, indices, (lengthBytes) => this.#allocate(lengthBytes)),
+          signal,
         );
         const segments = decodeAnswer(body);
         for (const [i, chunk] of wanted.entries()) {
@@ -129,17 +135,37 @@ async function fetchWhole(client: DaemonClient, clock: Clock, call: ApiCall): Pr
   return await patiently(clock, async () => readAnswer(await client.call(call)));
 }
 
-/** Reads an answer, again when it broke off in between. */
-async function patiently(clock: Clock, read: () => Promise<Buffer>): Promise<Buffer> {
-  for (let attempt = 0; ; attempt++) {
+/**
+ * Reads an answer, again when it broke off in between, or later when the daemon said so: it has room
+ * for a few slow readers at once.
+ */
+async function patiently(
+  clock: Clock,
+  read: () => Promise<Buffer>,
+  signal?: AbortSignal,
+): Promise<Buffer> {
+  const startedAt = clock.monotonic();
+  for (let attempt = 0; ; ) {
     try {
       return await read();
     } catch (thrown) {
-      const pauseMs = RETRY_PAUSES_MS[attempt];
-      if (!isFailure(thrown, 'daemon-unreachable') || pauseMs === undefined) throw thrown;
-      await clock.sleep(pauseMs);
+      const pauseMs = isFailure(thrown, 'too-many-requests')
+        ? refusedPauseMs(thrown, clock.monotonic() - startedAt)
+        : isFailure(thrown, 'daemon-unreachable')
+          ? RETRY_PAUSES_MS[attempt++]
+          : undefined;
+      if (pauseMs === undefined) throw thrown;
+      await clock.sleep(pauseMs, signal);
     }
   }
+}
+
+/** @returns undefined when it was tried for too long */
+function refusedPauseMs({ facts }: IngotError, refusedForMs: number): number | undefined {
+  if (refusedForMs > MAX_REFUSED_MS) return undefined;
+  const { min, max } = REFUSED_PAUSE_MS;
+  const seconds = Number(facts['retryAfterSeconds'] ?? 1);
+  return Math.min(Math.max(seconds * 1000, min), max);
 }
 
 function decodeAnswer(body: Buffer): Segment[] {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import { after, describe, test } from 'node:test';
 import {
@@ -9,9 +10,10 @@ import {
 } from '../../../test/contracts/ingest-session.ts';
 import { startTestDaemon } from '../../../test/fakes/test-daemon.ts';
 import { uploadClient, type WireImport } from '../../../test/fakes/upload-client.ts';
-import { digestBytes } from '../../base/index.ts';
-import { encodeSegments, SEGMENTS_MEDIA_TYPE } from '../../serve/index.ts';
+import { digestBytes, KIB } from '../../base/index.ts';
+import { encodeIndices, encodeSegments, SEGMENTS_MEDIA_TYPE } from '../../serve/index.ts';
 import { HttpIngestTarget } from '../client/http-ingest-target.ts';
+import { HttpRestoreFeed } from '../client/http-restore-feed.ts';
 
 const daemon = await startTestDaemon();
 after(() => daemon[Symbol.asyncDispose]());
@@ -24,6 +26,8 @@ const answer = await fetch(`${daemon.url}${API}/token`, {
 });
 const { access_token: token } = (await answer.json()) as { access_token: string };
 const chunk = segmentOf(bytesOf(1, 50_000));
+/** As much as one answer may have. */
+const LARGE_CHUNKS = 15;
 
 async function begin(): Promise<string> {
   const begun = await fetch(`${daemon.url}${API}/ingests`, {
@@ -86,6 +90,31 @@ const segments = (id: string, lengthBytes: number | string): string[] => [
 
 async function storedImages(): Promise<number> {
   return (await daemon.test.account.list()).length;
+}
+
+/** Asks again and again for 4 MiB over one connection, and reads nothing. */
+async function stopReading(id: string): Promise<Disposable> {
+  const indices = encodeIndices(Array.from({ length: LARGE_CHUNKS }, (_, i) => i));
+  const head = [
+    `POST ${API}/images/${id}/chunks/0 HTTP/1.1`,
+    'Host: x',
+    `Authorization: Bearer ${token}`,
+    'Content-Type: application/octet-stream',
+    `Content-Length: ${indices.byteLength}`,
+  ];
+  const request = Buffer.concat([Buffer.from(`${head.join('\r\n')}\r\n\r\n`), indices]);
+  const socket = connect(Number(port), hostname);
+  socket.on('error', () => undefined);
+  socket.pause();
+  await once(socket, 'connect');
+  // The system's own buffers take the first of them.
+  for (let n = 0; n < 8; n++) socket.write(request);
+  return { [Symbol.dispose]: () => void socket.destroy() };
+}
+
+async function answersInMemory(): Promise<number> {
+  const metrics = await (await fetch(`${daemon.url}/metrics`)).text();
+  return Number(/^ingot_answers_in_memory (\d+)$/m.exec(metrics)?.[1]);
 }
 
 describe('a hostile caller', () => {
@@ -177,6 +206,30 @@ describe('a hostile caller', () => {
     ]);
     assert.equal((await client.settled(image.id)).status, 'available');
     for (const finish of rest) assert.match(await finish(), /^HTTP\/1.1 204/);
+  });
+
+  test('who reads nothing of what it asked for keeps no restore waiting', {
+    timeout: 60_000,
+  }, async () => {
+    const chunks = Array.from({ length: LARGE_CHUNKS }, (_, n) => segmentOf(bytesOf(n, 256 * KIB)));
+    const { id } = await ingest(new HttpIngestTarget(daemon.own), 'large', chunks);
+    using stopped = new DisposableStack();
+    for (let n = 0; n < 20; n++) stopped.use(await stopReading(id));
+    await using feed = await HttpRestoreFeed.open(daemon.own, id);
+    const entries = await feed.page(0);
+    for (let n = 0; n < 20; n++) {
+      const wanted = entries.filter((entry) => entry.kind === 'chunk');
+      const coded = await feed.readCoded(wanted);
+      assert.ok(chunks.every((one, i) => Buffer.from(coded[i] ?? []).equals(one.coded)));
+      feed.giveBack(coded);
+    }
+    const held = await answersInMemory();
+    assert.ok(held >= 8 && held <= 32, `${held} answers wait for their readers`);
+    stopped.dispose();
+    const deadline = performance.now() + 10_000;
+    while ((await answersInMemory()) > 0) {
+      assert.ok(performance.now() < deadline, 'what nobody reads any more is still there');
+    }
   });
 
   test('who cuts a manifest makes no image and ends its session', async () => {

@@ -48,11 +48,17 @@ export function daemonMetrics(gauges: () => Promise<LibraryGauges>): DaemonMetri
     help: 'Bytes of segments and uploads taken in.',
     registers: [registry],
   });
+  const answers = new Gauge({
+    name: 'ingot_answers_in_memory',
+    help: 'Answers with chunks of images that are made or wait for their readers.',
+    registers: [registry],
+  });
   addGauges(registry, gauges);
   return {
     contentType: registry.contentType,
     sentBytes: (bytes) => sent.inc(bytes),
     receivedBytes: (bytes) => received.inc(bytes),
+    answersInMemory: (count) => answers.set(count),
     observeRequest: ({ seconds, status, ...labels }) =>
       requests.observe({ ...labels, status: String(status) }, seconds),
     text: () => registry.metrics(),
