@@ -2,7 +2,7 @@
  * Takes the figures of docs/performance.md: Ingot and its peers side by side, on the same files, in
  * turn. Ratios hold where single times do not.
  *
- *   npm run bench -- [--quick] [--rounds N] [--zlib] [import|added|artifact|download|freeze|dump|restore|pull …]
+ *   npm run bench -- [--quick] [--rounds N] [--wasm | --zlib] [import|added|artifact|download|freeze|dump|restore|pull …]
  *
  * Needs root (it mounts what it makes) and the peers: mender-client, mender-artifact, pigz, restic,
  * borgbackup, casync, nginx-light, time.
@@ -56,11 +56,13 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     quick: { type: 'boolean', default: false },
+    wasm: { type: 'boolean', default: false },
     zlib: { type: 'boolean', default: false },
     rounds: { type: 'string', default: '3' },
     keep: { type: 'string', default: join(tmpdir(), 'ingot-bench') },
   },
 });
+const engine = values.wasm ? 'wasm' : values.zlib ? 'zlib' : undefined;
 const scale = values.quick ? QUICK : FULL;
 // Another number where workloads became others, so that old ones are not taken for them.
 const folder = join(values.keep, `${scale.name}-3`);
@@ -73,7 +75,7 @@ const context: BenchContext = {
   w3: join(folder, 'w3.img'),
   w5: join(folder, 'w5.img'),
   scratch: join(folder, 'scratch'),
-  env: values.zlib ? { INGOT_ENGINE: 'zlib' } : {},
+  env: engine === undefined ? {} : { INGOT_ENGINE: engine },
 };
 once(context.w1, () => makeW1(context.w1, scale));
 once(context.w2, () => makeW2(context.w2, scale));
@@ -82,7 +84,7 @@ once(context.w5, () => makeW5(context.w5, context.w3, scale.diskBytes));
 
 const memoryGb = (totalmem() / 1024 ** 3).toFixed(0);
 process.stdout.write(
-  `${cpus().length} × ${cpus()[0]?.model ?? 'unknown CPU'}, ${memoryGb} GiB; scale ${scale.name}; ${values.zlib ? 'zlib' : 'fastest engine'}; median of ${context.rounds}\n\n`,
+  `${cpus().length} × ${cpus()[0]?.model ?? 'unknown CPU'}, ${memoryGb} GiB; scale ${scale.name}; ${engine ?? 'fastest engine'}; median of ${context.rounds}\n\n`,
 );
 const names = positionals.length > 0 ? positionals : Object.keys(FIGURES);
 for (const name of names) {

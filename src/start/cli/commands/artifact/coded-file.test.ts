@@ -17,6 +17,7 @@ import { crc32, inflateRawSync, constants as zlib } from 'node:zlib';
 import { type Digest, isFailure } from '../../../../base/index.ts';
 import { MAX_CHUNK_BYTES } from '../../../../bytes/index.ts';
 import { openFastestCodec } from '../../../../keep/adapters/fastest-segment-codec.ts';
+import { WASM_NAME } from '../../../../keep/adapters/wasm-segment-engine.ts';
 import { zlibSegmentCodec } from '../../../../keep/adapters/zlib-segment-codec.ts';
 import { codeFile } from './coded-file.ts';
 
@@ -74,7 +75,7 @@ async function drain(coding: ReturnType<typeof codeFile>, onPiece = (): void => 
 
 describe('a file that is coded by threads', () => {
   test('is the segments of its chunks in order, with their CRCs, and its zeros', async () => {
-    for (const engine of new Set([ZLIB, (await openFastestCodec()).codec.name])) {
+    for (const engine of new Set([ZLIB, WASM_NAME, (await openFastestCodec()).codec.name])) {
       for (const path of FILES) {
         const plain = readFileSync(path);
         let at = 0;
