@@ -164,19 +164,31 @@ class VerifyRun {
   }
 
   async #pages(after: string): Promise<void> {
-    const { catalogue, manifests } = this.#context;
     for (let last = after; ; ) {
-      const pages = await catalogue.pages(last, STEP);
+      const pages = await this.#context.catalogue.pages(last, STEP);
       for (const { digest } of pages) {
         this.#options.signal?.throwIfAborted();
-        const isKnown = async (): Promise<boolean> =>
-          (await catalogue.unknownPages([digest])).length === 0;
-        await this.#try(() => manifests.page(digest), isKnown);
+        await this.#try(() => this.#page(digest));
       }
       const end = pages.at(-1);
       if (end === undefined) return;
       last = end.digest;
       await this.#keep('pages', last);
+    }
+  }
+
+  /** Looks at a page; one that was collected meanwhile is no damage. */
+  async #page(digest: Digest): Promise<void> {
+    const { catalogue, manifests, pageGate } = this.#context;
+    try {
+      await manifests.page(digest);
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      // An ingest may put it back by now: then its row is there before its file is.
+      await pageGate.run(async () => {
+        const isGone = (await catalogue.unknownPages([digest])).length > 0;
+        if (!isGone) await manifests.page(digest);
+      });
     }
   }
 
@@ -250,18 +262,12 @@ class VerifyRun {
     if (this.#found.corruptChunks.length > before) this.#damagedImage(imageId);
   }
 
-  /** @param isWanted asked after a failure: what was collected meanwhile is no damage */
-  async #try<T>(
-    work: () => Promise<T>,
-    isWanted: () => Promise<boolean> = async () => true,
-  ): Promise<T | undefined> {
+  async #try<T>(work: () => Promise<T>): Promise<T | undefined> {
     try {
       return await work();
     } catch (error) {
-      if (!isFailure(error, 'manifest-invalid') && !isFailure(error, 'version-unknown'))
-        throw error;
-      if (!(await isWanted())) return undefined;
-      this.#damage((error as IngotError).message);
+      if (!isDamage(error)) throw error;
+      this.#damage(error.message);
       return undefined;
     }
   }
@@ -332,6 +338,11 @@ function differenceOf(
   return strange === undefined
     ? undefined
     : `does not list the chunk ${strange.digest} as the catalogue does`;
+}
+
+/** Whether a manifest is not what it should be. */
+function isDamage(error: unknown): error is IngotError {
+  return isFailure(error, 'manifest-invalid') || isFailure(error, 'version-unknown');
 }
 
 /** A disk or memory that failed once may have made a good chunk look bad. */
