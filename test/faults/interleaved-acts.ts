@@ -41,15 +41,11 @@ export interface Scenario {
   readonly preemptions: number;
 }
 
-const [A, B, C, D, E] = [0, 1, 2, 3, 4].map((seed) => plainSegment(seed, 1500 + seed)) as [
-  Segment,
-  Segment,
-  Segment,
-  Segment,
-  Segment,
-];
+const [A, B, C, D, E, F] = Array.from({ length: 6 }, (_, seed) =>
+  plainSegment(seed, 1500 + seed),
+) as [Segment, Segment, Segment, Segment, Segment, Segment];
 const OLD = [A, B];
-const KEPT = [B, C];
+const KEPT = [B, C, F];
 
 /** A client's ingest: it delivers what it is told to. */
 function take(name: string, parts: readonly Segment[]): Act {
@@ -108,6 +104,13 @@ const verify: Act = async ({ world }) => {
   assert.deepEqual(found(await world.library.verify()), CLEAN);
 };
 
+/** The part of a verify that reads manifests, as one does that goes on behind the packs. */
+const verifyManifests: Act = async ({ world }) => {
+  const nothing = { checkedChunks: 0, checkedBytes: 0, ...CLEAN };
+  const checkpoint = JSON.stringify({ phase: 'pages', after: '', found: nothing });
+  assert.deepEqual(found(await world.library.verify({ checkpoint })), CLEAN);
+};
+
 /** Names what is damaged and nothing else. */
 const verifyDamaged: Act = async (stage) => {
   const { corruptChunks, damagedImages, ...rest } = await stage.world.library.verify();
@@ -144,6 +147,12 @@ function inTurn(...acts: readonly Act[]): Act {
   };
 }
 
+async function placeOf({ world }: Stage, { digest }: Segment) {
+  const [place] = await world.catalogue.locate([digest]);
+  assert.ok(place !== undefined);
+  return place;
+}
+
 function bytesOf(parts: readonly Segment[]): Buffer {
   return Buffer.concat(parts.map(({ coded, plainBytes }) => coded.subarray(0, plainBytes)));
 }
@@ -163,14 +172,18 @@ function found(report: object): object {
 const usual = inTurn(take('old', OLD), take('kept', KEPT), take('gone', [D]), destroy('gone'));
 const withOldGone = inTurn(usual, destroy('old'));
 
-/** A chunk of `kept` is known to be damaged. */
-const damaged: Act = async (stage) => {
+/** A chunk of `kept` is quarantined. */
+const doubted: Act = async (stage) => {
   await withOldGone(stage);
-  const { disk, catalogue, library } = stage.world;
-  const [place] = await catalogue.locate([C.digest]);
-  assert.ok(place !== undefined);
-  disk.flipBit(`packs/${place.packId}.pack`, place.offsetBytes);
-  assert.deepEqual((await library.verify()).corruptChunks, [C.digest]);
+  const { catalogue } = stage.world;
+  await catalogue.quarantine([await placeOf(stage, C)]);
+};
+
+/** The same, and with reason. */
+const damaged: Act = async (stage) => {
+  await doubted(stage);
+  const { packId, offsetBytes } = await placeOf(stage, C);
+  stage.world.disk.flipBit(`packs/${packId}.pack`, offsetBytes);
 };
 
 const destroyAndCollect = inTurn(destroy('old'), collect);
@@ -197,7 +210,7 @@ export const SCENARIOS: Record<string, Scenario> = {
   'ingests of the same chunks': {
     before: withOldGone,
     acts: [take('one', [A, D, E]), take('other', [E, D]), collect],
-    preemptions: 1,
+    preemptions: 0,
   },
   'a download of the image that goes': {
     before: usual,
@@ -231,8 +244,8 @@ export const SCENARIOS: Record<string, Scenario> = {
   },
   'a verify of a manifest that goes and comes back': {
     before: usual,
-    acts: [verify, take('new', OLD), destroyAndCollect],
-    preemptions: 0,
+    acts: [verifyManifests, inTurn(destroyAndCollect, take('new', OLD))],
+    preemptions: 2,
   },
   'a deletion, an ingest and a collection': {
     before: usual,
@@ -243,6 +256,11 @@ export const SCENARIOS: Record<string, Scenario> = {
     before: usual,
     acts: [deprecate('kept'), destroy('old'), collect],
     preemptions: 0,
+  },
+  'a verify of a chunk that only looked bad beside a collection': {
+    before: doubted,
+    acts: [verifyDamaged, collectTwice],
+    preemptions: 1,
   },
   'an ingest that heals beside a collection': {
     before: damaged,
