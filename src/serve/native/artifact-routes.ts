@@ -68,7 +68,7 @@ type ArtifactQuery = z.output<typeof artifactQuery>;
 
 /** Gives an image out as a Mender Artifact, put together from its stored segments. */
 export function artifactRoutes(server: NativeServer, context: RouteContext): void {
-  const { backend, access, clock, log, metrics } = context;
+  const { backend, access, clock, log, metrics, takeMemory } = context;
   server.route({
     method: ['GET', 'HEAD'],
     url: '/images/:id/artifact',
@@ -85,7 +85,12 @@ export function artifactRoutes(server: NativeServer, context: RouteContext): voi
       const gone = goneSignal(reply.raw);
       const file = await openArtifact(library, request.params.id, request.query, gone);
       const countBytes = (bytes: number): void => metrics.sentBytes(bytes);
-      await sendFile(request, reply, file, { clock, log, countBytes });
+      await sendFile(request, reply, file, {
+        clock,
+        log,
+        countBytes,
+        takeMemory: takeMemory(request, 'gzip'),
+      });
     },
   });
 }

@@ -16,7 +16,7 @@ const ID = '/images/:id(^img-[a-z0-9]{5})';
  * them, as sha256sum has them.
  */
 export function fileRoutes(server: NativeServer, context: RouteContext): void {
-  const { backend, access, clock, log, metrics, zstdVersion, digests } = context;
+  const { backend, access, clock, log, metrics, zstdVersion, digests, takeMemory } = context;
   const sending = {
     clock,
     log,
@@ -43,7 +43,10 @@ export function fileRoutes(server: NativeServer, context: RouteContext): void {
         produces: [mediaType],
       },
       handler: async (request, reply) => {
-        await sendFile(request, reply, await open(request, form), sending);
+        await sendFile(request, reply, await open(request, form), {
+          ...sending,
+          takeMemory: takeMemory(request, form),
+        });
       },
     });
     server.get(
@@ -79,7 +82,10 @@ export function fileRoutes(server: NativeServer, context: RouteContext): void {
       produces: ['application/zstd'],
     },
     handler: async (request, reply) => {
-      await sendStream(request, reply, await openZstd(request), sending);
+      await sendStream(request, reply, await openZstd(request), {
+        ...sending,
+        takeMemory: takeMemory(request, 'raw'),
+      });
     },
   });
   server.get(

@@ -177,7 +177,7 @@ function changeFromWire(wire: z.output<typeof imageChangeSchema>): ImageUpdate {
 
 /** Gives images out as files. */
 export function downloadRoutes(server: NativeServer, context: RouteContext): void {
-  const { backend, access, clock, log, metrics, digests } = context;
+  const { backend, access, clock, log, metrics, digests, takeMemory } = context;
   const forms: readonly { readonly form: ImageForm; readonly mediaType: string }[] = [
     { form: 'raw', mediaType: 'application/octet-stream' },
     { form: 'gzip', mediaType: 'application/gzip' },
@@ -196,7 +196,13 @@ export function downloadRoutes(server: NativeServer, context: RouteContext): voi
       handler: async (request, reply) => {
         const file = await backend.openFile(access.caller(request), request.params.id, form);
         const countBytes = (bytes: number): void => metrics.sentBytes(bytes);
-        await sendFile(request, reply, file, { clock, log, countBytes, digests });
+        await sendFile(request, reply, file, {
+          clock,
+          log,
+          countBytes,
+          digests,
+          takeMemory: takeMemory(request, form),
+        });
       },
     });
   }

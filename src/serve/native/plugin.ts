@@ -12,6 +12,7 @@ import { Access } from './access.ts';
 import { artifactRoutes } from './artifact-routes.ts';
 import type { NativeBackend } from './backend.ts';
 import { clientRoutes } from './client-routes.ts';
+import { DOWNLOAD_BYTES, DownloadMemory } from './download-memory.ts';
 import { failureAnswer, nothingHere } from './failure-answer.ts';
 import { FileDigests } from './file-digests.ts';
 import { fileRoutes } from './file-routes.ts';
@@ -56,7 +57,14 @@ export const nativeApi: FastifyPluginAsync<NativeOptions> = async (outer, option
   const access = new Access(backend, new TokenIssuer(options.tokenSecret, clock), clock);
   const held = new HeldImages(clock, (caller, id) => backend.library(caller).open(id));
   const digests = new FileDigests();
-  const context: RouteContext = { backend, access, clock, log, metrics, zstdVersion, digests };
+  const memory = new DownloadMemory();
+  const takeMemory: RouteContext['takeMemory'] = (request, form) => (lengthBytes) =>
+    memory.take(
+      access.caller(request).clientId,
+      Math.min(lengthBytes ?? Number.POSITIVE_INFINITY, DOWNLOAD_BYTES[form]),
+    );
+  const services = { backend, access, clock, log, metrics };
+  const context: RouteContext = { ...services, zstdVersion, digests, takeMemory };
 
   server.setValidatorCompiler(validatorCompiler);
   server.setSerializerCompiler(serializerCompiler);

@@ -1,6 +1,7 @@
 import type {
   FastifyBaseLogger,
   FastifyInstance,
+  FastifyRequest,
   RawReplyDefaultExpression,
   RawRequestDefaultExpression,
   RawServerDefault,
@@ -10,6 +11,7 @@ import { z } from 'zod';
 import { type Clock, type Id, isId, type Log } from '../../base/index.ts';
 import type { Access } from './access.ts';
 import type { NativeBackend } from './backend.ts';
+import type { DOWNLOAD_BYTES } from './download-memory.ts';
 import { failureSchema } from './failure-answer.ts';
 import type { FileDigests } from './file-digests.ts';
 
@@ -32,6 +34,11 @@ export interface RouteContext {
   readonly zstdVersion: string;
   /** Of published files that were read to their end. */
   readonly digests: FileDigests;
+  /** Takes memory for a download of a form: no more than its length. */
+  readonly takeMemory: (
+    request: FastifyRequest,
+    form: keyof typeof DOWNLOAD_BYTES,
+  ) => (lengthBytes: number | undefined) => Disposable;
 }
 
 /** What the native API counts; `start/` hands in where it goes. */

@@ -11,6 +11,12 @@ import { STALL_MS, stallGuard } from './stall-guard.ts';
 const REPR_DIGEST = 'Repr-Digest';
 
 interface SendContext {
+  /**
+   * Takes memory for an answer of a length, undefined when nobody knows it.
+   *
+   * @throws IngotError `too-many-requests`
+   */
+  readonly takeMemory: (lengthBytes: number | undefined) => Disposable;
   readonly clock: Clock;
   readonly log: Log;
   /** Counts what went out, for the metrics. */
@@ -26,7 +32,8 @@ interface SendContext {
  * failure after the first byte cuts the connection, so that a short answer is never taken for a
  * whole one. The file is disposed here.
  *
- * @throws IngotError `range-not-satisfiable`, `content-changed`, before anything was sent
+ * @throws IngotError `range-not-satisfiable`, `content-changed`, `too-many-requests`, before anything
+ *   was sent
  * @see https://www.rfc-editor.org/rfc/rfc9110#section-13.2.2
  */
 export async function sendFile(
@@ -48,7 +55,9 @@ export async function sendFile(
   if (answer.range !== undefined) {
     headers['Content-Range'] = `bytes ${range.startByte}-${range.endByte - 1}/${file.sizeBytes}`;
   }
-  headers['Content-Length'] = range.endByte - range.startByte;
+  const lengthBytes = range.endByte - range.startByte;
+  headers['Content-Length'] = lengthBytes;
+  using _memory = context.takeMemory(request.method === 'HEAD' ? 0 : lengthBytes);
   reply.hijack();
   response.writeHead(answer.range === undefined ? 200 : 206, headers);
   if (request.method === 'HEAD') {
@@ -123,7 +132,7 @@ function reprDigest(sha256: string): string {
  * never taken for a whole one. Their digest comes behind them, as a trailer; once they were read to
  * their end, digest and length go ahead of them. The file is disposed here.
  *
- * @throws IngotError `content-changed`, before anything was sent
+ * @throws IngotError `content-changed`, `too-many-requests`, before anything was sent
  * @see https://www.rfc-editor.org/rfc/rfc9530#section-3 for Repr-Digest as a trailer
  */
 export async function sendStream(
@@ -143,6 +152,7 @@ export async function sendStream(
   headers['Accept-Ranges'] = 'none';
   if (known !== undefined) headers['Content-Length'] = known.sizeBytes;
   else if (request.method !== 'HEAD') headers['Trailer'] = REPR_DIGEST;
+  using _memory = context.takeMemory(request.method === 'HEAD' ? 0 : undefined);
   reply.hijack();
   response.writeHead(200, headers);
   if (request.method === 'HEAD') {

@@ -82,6 +82,24 @@ for (const [name, read] of Object.entries(readers)) {
       assert.equal(daemon.ranges[1], `bytes=3-${bytes.length - 1}`);
     });
 
+    test('of which the daemon has too many readers now is asked for again', async () => {
+      const bytes = randomBytes(1000);
+      let answers = 0;
+      using daemon = await daemonWith(bytes, (_request, response, part) => {
+        answers += 1;
+        if (answers === 1 || answers > 3) {
+          response.end(part);
+          return;
+        }
+        const facts = { retryAfterSeconds: 0.1 };
+        const error = { code: 'too-many-requests', message: 'wait', facts, retry: 'later' };
+        response.removeHeader('content-length');
+        response.writeHead(429).end(JSON.stringify({ error }));
+      });
+      const file = await remoteFile(daemon.client, 'img-aaaaa' as never, 'gzip');
+      assert.ok((await gather(read(daemon.client, file, 0))).equals(bytes));
+    });
+
     test('that changed meanwhile is a failure', async () => {
       let answers = 0;
       using daemon = await daemonWith(randomBytes(MIB), (_request, response, part) => {

@@ -8,6 +8,9 @@ import type { MessageHead } from './message-head.ts';
 /** Breaks in a row that are mended without a byte in between. */
 const MAX_BREAKS = 4;
 const PAUSE_MS = 500;
+/** How often a daemon may say that it has too many downloads; it says when to come back. */
+const MAX_REFUSALS = 180;
+const MAX_REFUSED_PAUSE_MS = 60_000;
 /** A daemon that sends nothing for so long has gone away. */
 const STALL_MS = 120_000;
 
@@ -75,7 +78,7 @@ interface RemoteRange {
 
 /**
  * Yields a file's bytes from `startByte` on. A connection that breaks is opened again where it
- * broke, as long as the file is the same.
+ * broke, as long as the file is the same. A daemon that has too many downloads is asked again later.
  *
  * @returns buffers that are the caller's
  * @throws IngotError `content-changed`, `daemon-unreachable`, `daemon-protocol`
@@ -116,6 +119,7 @@ async function* mendedBytes(
 ): AsyncGenerator<Buffer, void, undefined> {
   let at = startByte;
   let breaks = 0;
+  let refusals = 0;
   while (at < endByte) {
     try {
       for await (const bytes of readPart(client, file, { startByte: at, endByte })) {
@@ -125,6 +129,13 @@ async function* mendedBytes(
       }
     } catch (thrown) {
       client.signal?.throwIfAborted();
+      if (isFailure(thrown, 'too-many-requests') && refusals < MAX_REFUSALS) {
+        refusals += 1;
+        const seconds = Number(thrown.facts['retryAfterSeconds'] ?? 10);
+        const pauseMs = Math.min(Math.max(seconds * 1000, PAUSE_MS), MAX_REFUSED_PAUSE_MS);
+        await systemClock.sleep(pauseMs, client.signal);
+        continue;
+      }
       breaks += 1;
       if (thrown instanceof IngotError && !isFailure(thrown, 'daemon-unreachable')) throw thrown;
       if (breaks > MAX_BREAKS) throw brokeOff(file, at, thrown);

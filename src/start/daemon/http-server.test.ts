@@ -4,6 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { startMemoryDaemon } from '../../../test/fakes/memory-daemon.ts';
+import { MIB } from '../../base/index.ts';
 
 const API = '/api/ingot/v1';
 const daemon = await startMemoryDaemon();
@@ -229,6 +230,35 @@ describe('downloads', () => {
     assert.equal((await part('Sun, 19 Dec 2010 12:57:37 GMT')).status, 200);
     assert.equal((await call(raw, { headers: { 'if-none-match': etag } })).status, 304);
     assert.equal((await call(raw, { headers: { 'if-match': '"another"' } })).status, 412);
+  });
+});
+
+describe('downloads that nobody reads', () => {
+  const large = backend.add(Buffer.alloc(40 * MIB));
+
+  test('are so many, and others are told when to come back', { timeout: 60_000 }, async () => {
+    const raw = `${API}/images/${large.id}/raw`;
+    const { port } = new URL(base);
+    const stopped = Array.from({ length: 16 }, () => {
+      const socket = connect(Number(port), '127.0.0.1').pause();
+      const head = `GET ${raw} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\n\r\n`;
+      return socket.on('error', () => undefined).once('connect', () => socket.write(head));
+    });
+    const part = async (): Promise<number> => {
+      const answer = await call(raw, { headers: { range: 'bytes=0-9' } });
+      await answer.arrayBuffer();
+      return answer.status;
+    };
+    const deadline = performance.now() + 30_000;
+    while ((await part()) !== 429) assert.ok(performance.now() < deadline, 'all are let in');
+    const refused = await call(raw);
+    assert.equal(refused.headers.get('retry-after'), '10');
+    assert.equal(await codeOf(refused), 'too-many-requests');
+    assert.equal((await call(raw, { method: 'HEAD' })).status, 200);
+    for (const socket of stopped) socket.destroy();
+    while ((await part()) === 429) {
+      assert.ok(performance.now() < deadline, 'the memory did not come back');
+    }
   });
 });
 
