@@ -87,6 +87,11 @@ function literalCode(address: usize): u64 {
   return load<u32>(literalCodes + ((<usize>load<u8>(address)) << 2));
 }
 
+/** @returns no bits at all if there is no such literal; the byte may lie behind the chunk then */
+function literalIf(isThere: bool, address: usize): u64 {
+  return select<u64>(literalCode(address), 0, isThere);
+}
+
 /**
  * Writes the block that was planned.
  *
@@ -122,11 +127,18 @@ export function writeBlock(from: i32): void {
       bits >>= count & WHOLE_BYTES;
       count &= BELOW_A_BYTE;
     }
-    for (; plain < end; plain++) {
-      const code = literalCode(plain);
-      bits |= (code & CODE_MASK) << count;
-      count += code >> LENGTH_SHIFT;
-    }
+    // At most three are left. No branch asks how many: it would be foreseen wrongly every other time.
+    const left = end - plain;
+    const first = literalIf(left > 0, plain);
+    const second = literalIf(left > 1, plain + 1);
+    const third = literalIf(left > 2, plain + 2);
+    bits |= (first & CODE_MASK) << count;
+    count += first >> LENGTH_SHIFT;
+    bits |= (second & CODE_MASK) << count;
+    count += second >> LENGTH_SHIFT;
+    bits |= (third & CODE_MASK) << count;
+    count += third >> LENGTH_SHIFT;
+    plain = end;
     store<u64>(target, bits);
     target += <usize>(count >> BYTE_SHIFT);
     bits >>= count & WHOLE_BYTES;

@@ -164,6 +164,14 @@ function countLiterals(from: i32, to: i32): void {
   for (let place = from; place < to; place++) countOne(literalCounts, load<u8>(PLAIN + place));
 }
 
+/** Takes so many bytes for literals without a look at them. @returns the place behind */
+function passOver(place: i32, bytes: i32, end: i32): i32 {
+  if (bytes === 0) return place;
+  const next = min(place + bytes, end);
+  countLiterals(place, next);
+  return next;
+}
+
 function clearCounts(): void {
   memory.fill(literalCounts, 0, LITERAL_SYMBOLS * NUMBER_BYTES);
   memory.fill(distanceCounts, 0, DISTANCE_SYMBOLS * NUMBER_BYTES);
@@ -199,14 +207,8 @@ export function findMatches(from: i32, to: i32): void {
     let distance = distanceTo(place, pair);
     if (keyAt(place - distance) !== key || !isNear(distance)) {
       countOne(literalCounts, key & 255);
-      place += 1;
       misses += 1;
-      const passed = misses >> PATIENCE_BITS;
-      if (passed > 0) {
-        const next = min(place + passed, end);
-        countLiterals(place, next);
-        place = next;
-      }
+      place = passOver(place + 1, misses >> PATIENCE_BITS, end);
       continue;
     }
     misses = 0;
