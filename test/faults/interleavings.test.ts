@@ -12,7 +12,7 @@ import { SCENARIOS } from './interleaved-acts.ts';
 import type { PlayOrder, PlayReport } from './interleavings-worker.ts';
 
 const { INGOT_MORE_PREEMPTIONS, INGOT_FAULT_SEEDS, INGOT_FAULT_SEED, INGOT_SCHEDULE } = process.env;
-const seeds = Number(INGOT_FAULT_SEEDS ?? 20);
+const seeds = Number(INGOT_FAULT_SEEDS ?? 10);
 const firstSeed = Number(INGOT_FAULT_SEED ?? 1);
 
 async function play(order: PlayOrder): Promise<PlayReport> {

@@ -181,6 +181,7 @@ export function formatSwitches(trace: Trace): string {
   return trace.flatMap(({ act, usual }, at) => (act === usual ? [] : [`${at}:${act}`])).join(' ');
 }
 
+/** Reads what {@link formatSwitches} wrote. */
 export function parseSwitches(text: string): Switches {
   const parts = text.split(' ').filter((part) => part !== '');
   return new Map(parts.map((part) => part.split(':').map(Number) as [number, number]));
