@@ -58,13 +58,19 @@ async function timeImage(context: BenchContext, label: string, image: string): P
   const prepare = (): void => {
     if (existsSync(ours)) fromFileMb = megabytes(ours);
     for (const path of [ours, theirs]) rmSync(path, { force: true });
+    spawnSync('sync');
+  };
+  const prepareImage = (): void => {
+    prepare();
     readyImage(image);
   };
-  const contestants = [
+  const fromLibrary = [
     { name: 'ingot, from the library', command: `${write} -f ${id}`, env },
     { name: 'the same, not onto a disk', command: `${words} -f ${id} -o - >/dev/null`, env },
     { name: 'the same, signed', command: `${write} -f ${id} -k ${key}`, env },
     { name: 'the daemon alone, by curl', command: `${curl} -o ${ours}`, env },
+  ];
+  const fromFile = [
     { name: 'ingot, from a file', command: `${write} -f ${image}`, env },
     {
       name: 'mender-artifact write',
@@ -72,7 +78,10 @@ async function timeImage(context: BenchContext, label: string, image: string): P
     },
   ];
   const standings = compare(
-    contestants.map((one) => ({ ...one, prepare })),
+    [
+      ...fromLibrary.map((one) => ({ ...one, prepare })),
+      ...fromFile.map((one) => ({ ...one, prepare: prepareImage })),
+    ],
     rounds,
   );
   const daemonCpu = (daemon.cpuSeconds() - cpuBefore) / (4 * rounds);
