@@ -87,6 +87,11 @@ export const FAILURES = {
 /** One of the codes of {@link FAILURES}. */
 export type FailureCode = keyof typeof FAILURES;
 
+/** Tells whether a word, such as one that a daemon sent, is a code of the table. */
+export function isFailureCode(code: string): code is FailureCode {
+  return Object.hasOwn(FAILURES, code);
+}
+
 /** Names and numbers that belong to a failure, for programs; the message has them for people. */
 export type FailureFacts = Readonly<Record<string, string | number>>;
 

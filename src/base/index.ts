@@ -11,6 +11,7 @@ export {
   type FailureFacts,
   IngotError,
   isFailure,
+  isFailureCode,
 } from './errors.ts';
 export type { FileDigest } from './file-digest.ts';
 export { ID_PREFIXES, type Id, type IdPrefix, isId, newId } from './ids.ts';

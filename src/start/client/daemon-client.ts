@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
-import { FAILURES, type FailureCode, type Id, IngotError, isFailure } from '../../base/index.ts';
+import { type Id, IngotError, isFailure, isFailureCode } from '../../base/index.ts';
 import type { Image, ImageStatus } from '../../keep/index.ts';
 import {
   BYTES_MEDIA_TYPE,
@@ -288,10 +288,6 @@ function failureOf(status: number, body: Buffer): IngotError {
   const { code, message, facts } = parsed.data.error;
   if (isFailureCode(code)) return new IngotError(code, message, facts);
   return new IngotError('daemon-protocol', `the daemon answered ${status}: ${message}`, { status });
-}
-
-function isFailureCode(code: string): code is FailureCode {
-  return Object.hasOwn(FAILURES, code);
 }
 
 function parseAs<T>(shape: z.ZodType<T>, body: Buffer): T {

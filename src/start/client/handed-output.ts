@@ -1,4 +1,4 @@
-import { FAILURES, type FailureCode, IngotError, isFailure } from '../../base/index.ts';
+import { type FailureCode, IngotError, isFailure, isFailureCode } from '../../base/index.ts';
 import type { FilePlace } from '../../publish/index.ts';
 import {
   outputEventSchema,
@@ -86,8 +86,4 @@ function failureOf({ failure }: WireOutputEvent): IngotError {
   const { code = '', message = 'without a reason', facts = {} } = failure ?? {};
   if (isFailureCode(code)) return new IngotError(code, message, facts);
   return new IngotError('daemon-protocol', `the daemon did not write the file: ${message}`);
-}
-
-function isFailureCode(code: string): code is FailureCode {
-  return Object.hasOwn(FAILURES, code);
 }

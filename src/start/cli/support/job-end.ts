@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { FAILURES, type FailureCode, IngotError } from '../../../base/index.ts';
+import { IngotError, isFailureCode } from '../../../base/index.ts';
 import type { WireJob } from '../../../serve/index.ts';
 
 /**
@@ -33,10 +33,6 @@ function jsonOrUndefined(text: string): unknown {
     // Words of an older daemon are shown as they are.
     return undefined;
   }
-}
-
-function isFailureCode(code: string): code is FailureCode {
-  return Object.hasOwn(FAILURES, code);
 }
 
 /**
