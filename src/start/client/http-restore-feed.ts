@@ -4,13 +4,12 @@ import type { FeedChunk, FeedEntry, FeedPage, RestoreFeed } from '../../publish/
 import { decodePage, decodePages, decodeSegments, encodeIndices } from '../../serve/index.ts';
 import type { ApiCall, DaemonClient } from './daemon-client.ts';
 import { readAnswer } from './http-connection.ts';
+import { refusedPauseMs } from './refused-pause.ts';
 
 /** Pauses before an answer that broke off is asked for again. */
 const RETRY_PAUSES_MS = [250, 1000, 3000];
 /** How long a daemon may go on saying that it has no room for an answer now. */
 const MAX_REFUSED_MS = 30 * 60_000;
-/** Pauses that a daemon asks for are kept between these. */
-const REFUSED_PAUSE_MS = { min: 500, max: 60_000 };
 /** Answers whose memory is kept for the next ones: a restore has few under way at once. */
 const MAX_SPARE = 6;
 
@@ -149,23 +148,18 @@ async function patiently(
     try {
       return await read();
     } catch (thrown) {
-      const pauseMs = isFailure(thrown, 'too-many-requests')
-        ? refusedPauseMs(thrown, clock.monotonic() - startedAt)
-        : isFailure(thrown, 'daemon-unreachable')
-          ? RETRY_PAUSES_MS[attempt++]
-          : undefined;
+      let pauseMs: number | undefined;
+      if (isFailure(thrown, 'daemon-unreachable')) {
+        pauseMs = RETRY_PAUSES_MS[attempt];
+        attempt += 1;
+      } else if (isFailure(thrown, 'too-many-requests')) {
+        const isOver = clock.monotonic() - startedAt > MAX_REFUSED_MS;
+        pauseMs = isOver ? undefined : refusedPauseMs(thrown, 1);
+      }
       if (pauseMs === undefined) throw thrown;
       await clock.sleep(pauseMs, signal);
     }
   }
-}
-
-/** @returns undefined when it was tried for too long */
-function refusedPauseMs({ facts }: IngotError, refusedForMs: number): number | undefined {
-  if (refusedForMs > MAX_REFUSED_MS) return undefined;
-  const { min, max } = REFUSED_PAUSE_MS;
-  const seconds = Number(facts['retryAfterSeconds'] ?? 1);
-  return Math.min(Math.max(seconds * 1000, min), max);
 }
 
 function decodeAnswer(body: Buffer): Segment[] {

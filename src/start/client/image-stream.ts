@@ -4,13 +4,13 @@ import type { ImageForm } from '../../serve/index.ts';
 import type { DaemonClient } from './daemon-client.ts';
 import { readAnswer } from './http-connection.ts';
 import type { MessageHead } from './message-head.ts';
+import { refusedPauseMs } from './refused-pause.ts';
 
 /** Breaks in a row that are mended without a byte in between. */
 const MAX_BREAKS = 4;
 const PAUSE_MS = 500;
 /** How often a daemon may say that it has too many downloads; it says when to come back. */
 const MAX_REFUSALS = 180;
-const MAX_REFUSED_PAUSE_MS = 60_000;
 /** A daemon that sends nothing for so long has gone away. */
 const STALL_MS = 120_000;
 
@@ -131,9 +131,7 @@ async function* mendedBytes(
       client.signal?.throwIfAborted();
       if (isFailure(thrown, 'too-many-requests') && refusals < MAX_REFUSALS) {
         refusals += 1;
-        const seconds = Number(thrown.facts['retryAfterSeconds'] ?? 10);
-        const pauseMs = Math.min(Math.max(seconds * 1000, PAUSE_MS), MAX_REFUSED_PAUSE_MS);
-        await systemClock.sleep(pauseMs, client.signal);
+        await systemClock.sleep(refusedPauseMs(thrown, 10), client.signal);
         continue;
       }
       breaks += 1;
