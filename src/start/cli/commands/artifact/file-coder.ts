@@ -238,9 +238,10 @@ export class FileCoder {
   #codeNext(thread: FileThread): boolean {
     if (this.#targets.length === 0) return false;
     const part = this.#toCode.shift() ?? this.#takeAhead();
-    const target = part && this.#targets.pop();
+    if (part === undefined) return false;
+    const target = this.#targets.pop();
     if (target === undefined) return false;
-    void this.#code(thread, part as Part, target);
+    void this.#code(thread, part, target);
     return true;
   }
 
