@@ -140,6 +140,33 @@ describe('ingesting a source that does not change', () => {
     assert.deepEqual(target.images[0]?.entries, [{ kind: 'hole', lengthBytes: MIB }]);
   });
 
+  test('says what the read met, though the source changed as well', async () => {
+    const { source, target, options } = setUp(makeDisk(), false);
+    source.onRead = () => {
+      throw new IngotError('source-truncated', 'the file became shorter');
+    };
+    const changed: IngestOptions['source'] = {
+      sizeBytes: source.sizeBytes,
+      mayChange: false,
+      facts: () => source.facts(),
+      notices: () => [],
+      [Symbol.asyncDispose]: () => Promise.resolve(),
+      pass: async (kind) => ({
+        ...(await source.pass(kind)),
+        end: () => Promise.reject(new IngotError('source-unreadable', 'the file changed')),
+      }),
+    };
+    await assert.rejects(ingestSnapshot({ ...options, source: changed }), (thrown) =>
+      isFailure(thrown, 'source-truncated'),
+    );
+    source.onRead = () => undefined;
+    source.isFrozen = false;
+    await assert.rejects(ingestSnapshot({ ...options, source: changed }), (thrown) =>
+      isFailure(thrown, 'source-unreadable'),
+    );
+    assert.equal(target.images.length, 0);
+  });
+
   test('tells how far it is', async () => {
     const { options } = setUp(makeDisk(), false);
     const done: number[] = [];

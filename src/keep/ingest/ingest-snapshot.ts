@@ -189,13 +189,20 @@ async function deliverKept(ingest: Ingest, kept: KeptChunks, keptBytes: number):
 /** Reads a source that does not change, delivering behind the read. */
 async function readOnce(ingest: Ingest, entries: EntryLog): Promise<ChunkRule> {
   const { delivery } = ingest;
-  await using undo = new AsyncDisposableStack();
   const pass = await ingest.options.source.pass('frozen');
-  undo.defer(() => pass.end());
-  return await readPass(ingest, pass, 'reading the source', {
-    add: (window, chunks) => delivery.add(window, chunks),
-    entries,
-  });
+  let rule: ChunkRule;
+  try {
+    rule = await readPass(ingest, pass, 'reading the source', {
+      add: (window, chunks) => delivery.add(window, chunks),
+      entries,
+    });
+  } catch (thrown) {
+    // A file that was cut has also changed: what the read met says more, and the end only tells that.
+    await pass.end().catch(() => undefined);
+    throw thrown;
+  }
+  await pass.end();
+  return rule;
 }
 
 /** Reads, cuts and hashes one pass; each chunk goes to the sink once. */
